@@ -1,0 +1,56 @@
+"""What a figure is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from agent_economy.registry import Registry
+from agent_economy.runs.reader import Run
+
+
+class Missing(Exception):
+    """The run holds too little for this figure; the message says what, for the report's reader."""
+
+
+class Figure(ABC):
+    """One figure of the report: data taken from a run, and a drawing of that data alone.
+
+    A new file in ``analysis/figures`` with a concrete subclass is all that a new figure takes.
+
+    Attributes:
+        name: of the files ``figures/<name>.png`` and ``figures/<name>.csv``.
+        title: the heading.
+        question: the caption: what to look for.
+        needs: tables without which there is nothing to draw.
+        place: figures appear in this order.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    question: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    place: ClassVar[int] = 100
+
+    @abstractmethod
+    def data(self, run: Run) -> pd.DataFrame:
+        """Everything that is drawn, tidy.
+
+        Raises:
+            Missing: the tables are there but hold nothing to draw.
+        """
+
+    @abstractmethod
+    def draw(self, data: pd.DataFrame) -> Canvas:
+        """The figure, from that frame and nothing else: its CSV is enough to draw it again."""
+
+
+FIGURES: Registry[Figure] = Registry("figure", "analysis.figures", Figure)
+
+
+def in_order() -> list[Figure]:
+    """Every figure there is, in the order of the report."""
+    return sorted((kind() for kind in FIGURES.members().values()), key=lambda f: (f.place, f.name))

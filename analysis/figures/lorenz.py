@@ -1,0 +1,105 @@
+"""Lorenz curves of wealth, allocation and attention."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import PercentFormatter
+
+from agent_economy.runs.reader import Run
+from analysis.cells import lead_rows, one_scope, scarce, showcase
+from analysis.figures.base import Figure, Missing
+from analysis.inequality import gini, lorenz
+from analysis.lines import panels
+from analysis.style import BELOW, line_styles, percent, words
+
+HOLDINGS = {
+    "wealth": "credits in the wallet, last step",
+    "allocation": "share of tokens served, mean over steps",
+    "attention": "attention received per token",
+}
+
+
+class Lorenz(Figure):
+    """How unequal the economy is: wealth and allocation over agents, attention over tokens."""
+
+    name = "lorenz"
+    title = "Inequality"
+    question = (
+        "Who holds how much? The further a curve sags under the dashed line of equality, the more "
+        "the few hold; the Gini coefficient is twice the area between the two (0: all hold the "
+        "same, near 1: one holds everything). Wealth and allocation are over agents, per "
+        "mechanism; attention is over the tokens of the showcase sentence, dense against scarce."
+    )
+    needs = ("agents",)
+    place = 50
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """The points of every curve and its Gini coefficient, at one scarce budget."""
+        agents = run.table("agents")
+        if agents.empty:
+            raise Missing("the run recorded no agents")
+        agents = scarce(one_scope(lead_rows(agents)))
+        curves = []
+        for mechanism, rows in agents.groupby("mechanism", sort=False):
+            last = rows[rows["step"] == rows["step"].max()]
+            served = rows.groupby(["layer", "agent"])["served_fraction"].mean()
+            curves.append(("wealth", mechanism, last["wallet_credits"]))
+            curves.append(("allocation", mechanism, served))
+        if "attention" in run.tables:
+            attention = run.table("attention")
+            for setting in ("dense", "scarce"):
+                rows = attention[attention["setting"] == setting]
+                if len(rows):
+                    received = showcase(rows).groupby("key")["attention"].sum()
+                    curves.append(("attention", setting, received))
+        budget = float(agents["budget_fraction"].iloc[0])
+        return pd.concat([_curve(*curve, budget) for curve in curves], ignore_index=True)
+
+    def draw(self, data: pd.DataFrame) -> Canvas:
+        """One panel per kind of holding, each curve's Gini coefficient in its legend."""
+        kinds = list(data.groupby("holding", sort=False))
+        order = [kind for kind in HOLDINGS if kind in dict(kinds)]
+        canvas, axes = panels(rows=1, columns=len(order), height_in=4.2, share_y=True)
+        markets = line_styles(list(data.loc[data["holding"] != "attention", "series"]))
+        settings = line_styles(["dense", "scarce"])
+        for ax, kind in zip(axes[0], order, strict=True):
+            part = data[data["holding"] == kind]
+            ax.plot([0, 1], [0, 1], **BELOW)
+            for series, line in part.groupby("series", sort=False):
+                style = {**markets, **settings}[series]
+                points = max(len(line) // 8, 1)
+                label = f"{words(series)}: {line['gini'].iloc[0]:.3f}"
+                ax.plot(line["population"], line["held"], markevery=points, label=label, **style)
+            members = "tokens" if kind == "attention" else "agents"
+            budget = percent(part["budget_fraction"].iloc[0])
+            ax.set_title(f"{kind}, {budget} supply")
+            ax.set_xlabel(f"poorest share of {members}")
+            ax.set_aspect("equal")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+            ax.legend(
+                title=f"Gini of {HOLDINGS[kind]}",
+                title_fontsize=8.5,
+                alignment="left",
+                loc="upper left",
+                bbox_to_anchor=(0.0, -0.17),
+            )
+        axes[0, 0].set_ylabel("share held")
+        return canvas
+
+
+def _curve(holding: str, series: str, values: pd.Series, budget: float) -> pd.DataFrame:
+    """One Lorenz curve as rows; a debt counts as holding nothing."""
+    values = values.clip(lower=0)
+    population, held = lorenz(values)
+    return pd.DataFrame(
+        {
+            "holding": holding,
+            "series": series,
+            "budget_fraction": budget,
+            "gini": gini(values),
+            "population": population,
+            "held": held,
+        }
+    )

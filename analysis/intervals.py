@@ -1,0 +1,88 @@
+"""Bootstrap intervals over seeds and steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+LEVEL = 0.95
+RESAMPLES = 2000
+VARIANT = ["mechanism", "policy", "scope", "budget_fraction"]
+"""The columns that name a cell of the study, up to its seed."""
+
+
+class Interval(NamedTuple):
+    """A mean with its percentile bootstrap interval; the bounds are NaN for one observation."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def bootstrap(values_ST: ArrayLike, *, level: float = LEVEL, seed: int = 0) -> Interval:
+    """The mean of seed x step observations and its percentile interval.
+
+    Seeds and steps are resampled independently of each other (Owen 2007, *The pigeonhole
+    bootstrap*): the same batches come back under every seed, so that seed x step observations are
+    not independent and resampling them one by one would give intervals that are too narrow. This
+    one errs on the wide side.
+
+    Args:
+        values_ST: one observation per seed (row) and step (column), NaN where there is none.
+        level: the coverage aimed at.
+        seed: of the resampling alone; the same input always gives the same interval.
+    """
+    values = np.atleast_2d(np.asarray(values_ST, dtype=np.float64))
+    seen = np.isfinite(values)
+    n = int(seen.sum())
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    mean = float(values[seen].mean())
+    if n == 1:
+        return Interval(mean, np.nan, np.nan, 1)
+    if np.ptp(values[seen]) == 0:  # Spares a constant the rounding of weighted sums.
+        constant = float(values[seen][0])
+        return Interval(constant, constant, constant, n)
+    generator = np.random.default_rng(seed)
+    seeds, steps = values.shape
+    weight_RS = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    weight_RT = generator.multinomial(steps, np.full(steps, 1 / steps), RESAMPLES)
+    drawn_R = np.einsum("rs,st,rt->r", weight_RS, seen, weight_RT, optimize=True)
+    filled = np.where(seen, values, 0.0)
+    total_R = np.einsum("rs,st,rt->r", weight_RS, filled, weight_RT, optimize=True)
+    means_R = total_R[drawn_R > 0] / drawn_R[drawn_R > 0]
+    low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), n)
+
+
+def by_variant(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One metric's mean and interval for every variant of a study.
+
+    Args:
+        metrics: the ``metrics`` table of a run.
+        metric: for example ``"utility"``.
+
+    Returns:
+        `VARIANT` and ``unit``, then ``mean, low, high, n``; variants in the run's own order,
+        budgets ascending. Empty where the run did not measure it.
+    """
+    rows = metrics[metrics["metric"] == metric]
+    found = []
+    for key, group in rows.groupby([*VARIANT, "unit"], sort=False):
+        found.append((*key, *bootstrap(grid(group))))
+    frame = pd.DataFrame(found, columns=[*VARIANT, "unit", *Interval._fields])
+    ranks = {
+        column: frame[column].map({name: i for i, name in enumerate(frame[column].unique())})
+        for column in VARIANT[:3]
+    }
+    order = pd.DataFrame({**ranks, "budget_fraction": frame["budget_fraction"]})
+    return frame.loc[order.sort_values(VARIANT, kind="stable").index].reset_index(drop=True)
+
+
+def grid(rows: pd.DataFrame) -> np.ndarray:
+    """The observations of one metric in one variant as a seed x step array."""
+    return rows.pivot_table(index="seed", columns="step", values="value").to_numpy()

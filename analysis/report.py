@@ -1,0 +1,133 @@
+"""One self-contained page from one run folder or several."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from agent_economy.errors import EconomyError
+from agent_economy.runs.files import one_line_if_disk_full, write_atomic
+from agent_economy.runs.reader import Run
+from analysis.figures.base import Figure, Missing, in_order
+from analysis.header import facts
+from analysis.style import DPI, RC, number, percent, share, words
+from analysis.summary import Summary, side_by_side, summarise
+from analysis.verdict import Verdict, judge
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure on the page: its image, or a note that says why there is none."""
+
+    figure: Figure
+    note: str = ""
+    image: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One run on the page."""
+
+    name: str
+    scenario: str
+    facts: dict[str, str]
+    config: str
+    manifest: str
+    summary: Summary | None
+    verdict: Verdict | None
+    plates: list[Plate]
+
+
+def write_report(run_dirs: Sequence[Path]) -> Path:
+    """Draw every figure of some finished runs and write the page that holds them.
+
+    Each run gets ``figures/<name>.png`` and, beside it, ``figures/<name>.csv``: the data behind
+    it. The page lies in the first run's folder, embeds all images and asks no network for
+    anything. The same runs give the same bytes.
+
+    Args:
+        run_dirs: the run folders, in the order of their sections.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        EconomyError: no folder was named, one holds no finished run, or the disk is full.
+    """
+    if not run_dirs:
+        raise EconomyError("name at least one run folder to report on")
+    runs = [Run(path) for path in run_dirs]
+    page = runs[0].path / REPORT
+    with one_line_if_disk_full(page.parent):
+        sections = [_section(run) for run in runs]
+        measured = {s.name: s.summary for s in sections if s.summary}
+        together = side_by_side(measured) if len(measured) > 1 else None
+        write_atomic(page, _template().render(sections=sections, together=together))
+    return page
+
+
+def draw(figure: Figure, run: Run) -> Plate:
+    """Draw one figure of a run and keep image and data in its ``figures`` folder."""
+    absent = [table for table in figure.needs if table not in run.tables]
+    if absent:
+        return Plate(figure, note=f"the run has no table {' and no table '.join(absent)}")
+    try:
+        data = figure.data(run)
+    except Missing as reason:
+        return Plate(figure, note=str(reason))
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        # A token in a script that the font lacks is drawn as a box; the CSV has it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        buffer = io.BytesIO()
+        figure.draw(data).savefig(buffer, format="png", dpi=DPI)
+    write_atomic(run.figures / f"{figure.name}.png", buffer.getvalue())
+    _write_csv(run.figures / f"{figure.name}.csv", data)
+    return Plate(figure, image=base64.b64encode(buffer.getvalue()).decode())
+
+
+def _section(run: Run) -> Section:
+    metrics = run.table("metrics") if "metrics" in run.tables else None
+    measured = metrics is not None and (metrics["metric"] == "utility").any()
+    summary = summarise(metrics) if measured else None
+    verdict = judge(metrics) if measured else None
+    if summary and verdict:
+        _write_csv(run.figures / "summary.csv", summary.frame)
+        _write_csv(run.figures / "verdict.csv", verdict.compared)
+    return Section(
+        name=run.path.resolve().name,
+        scenario=run.scenario,
+        facts=facts(run),
+        config=(run.path / "config.toml").read_text("utf-8"),
+        manifest=json.dumps(run.manifest, indent=2, ensure_ascii=False),
+        summary=summary,
+        verdict=verdict,
+        plates=[draw(figure, run) for figure in in_order()],
+    )
+
+
+def _write_csv(path: Path, data: pd.DataFrame) -> None:
+    write_atomic(path, data.to_csv(index=False, lineterminator="\n"))
+
+
+def _template() -> Template:
+    """The page's template; every value in it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("analysis", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"words": words, "percent": percent, "share": share, "number": number}
+    return environment.get_template("report.html.j2")
