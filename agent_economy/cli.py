@@ -1,0 +1,252 @@
+"""The command line: thin verbs over the library, every error one line.
+
+Nothing heavy is imported at the top, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agent_economy.errors import EconomyError, unknown
+
+BENCHMARKS = "agent_economy.benchmarks"
+REPORTS = "agent_economy.reports"
+
+# Typer may carry its own copy of click: take the base of usage errors from what typer shows.
+_UsageError: Any = typer.BadParameter.__base__
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0, 2 for bad input, 130 for Ctrl-C, 1 for a bug.
+
+    Args:
+        arguments: the words after ``agent-economy``; None takes them from the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]  # at any place on the line
+    try:
+        code = app(words or ["--help"], prog_name="agent-economy", standalone_mode=False)
+    except Exception as error:
+        if debug and not isinstance(error, _UsageError):
+            raise
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line on stderr what went wrong; returns the exit code."""
+    code = 2
+    if isinstance(error, EconomyError):
+        line, code = str(error), getattr(error, "exit_code", 2)
+    elif isinstance(error, _UsageError):
+        line = f"{error.format_message()} Try --help."
+    elif isinstance(error, typer.Abort):
+        line, code = "interrupted", 130
+    else:
+        line = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        code = 1
+    if line := " ".join(line.split()):
+        typer.echo(f"agent-economy: {line}", err=True)
+    return int(code)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Run a pretrained transformer as an internal economy.
+
+    Example: agent-economy run scarcity -o runs/first
+    """
+
+
+@app.command()
+def models() -> None:
+    """List the models with an alias.
+
+    Each with its shape and "here", or the command that fetches its weights.
+
+    Example: agent-economy models
+    """
+    from agent_economy.zoo import catalogue
+
+    _columns([(e.name, e.shape, "here" if e.here else e.pip) for e in catalogue()])
+
+
+@app.command()
+def scenarios() -> None:
+    """List the studies that `run` knows.
+
+    Example: agent-economy scenarios
+    """
+    from agent_economy.runs.scenario import find_scenario, scenario_names
+
+    rows = []
+    for name in scenario_names():
+        try:
+            rows.append((name, find_scenario(name).summary))
+        except EconomyError as error:  # one broken package must not hide the others
+            rows.append((name, f"({error})"))
+    _columns(rows)
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="See `agent-economy scenarios`.")],
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="TOML file; default: the scenario's own.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("-s", "--set", help="key=value or key.sub=value; repeats.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Run folder; default: runs/SCENARIO-N.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Complete the run in the folder.")
+    ] = False,
+) -> None:
+    """Run a study into a run folder.
+
+    Prints the folder's name. With --resume and no -c, the config is the one that the folder holds.
+
+    Example: agent-economy run scarcity -s seed=1 -o runs/first
+    """
+    from agent_economy.runs.folders import run_folder, starting_toml
+    from agent_economy.runs.scenario import find_scenario
+
+    study = find_scenario(scenario)
+    folder = out or run_folder(study.name, resume)
+    toml = config or starting_toml(study, folder, resume)
+
+    from agent_economy.runs.config import load_toml
+    from agent_economy.runs.runner import execute
+
+    typer.echo(execute(study, load_toml(study.config_type(), toml, setting or []), folder, resume))
+
+
+@app.command()
+def report(
+    run_dirs: Annotated[list[Path], typer.Argument(help="One or more finished run folders.")],
+) -> None:
+    """Draw finished runs into one report.html.
+
+    Example: agent-economy report runs/first
+    """
+    points = {point.name: point for point in entry_points(group=REPORTS)}
+    if "html" not in points:
+        raise EconomyError("no installed package writes reports; reinstall agent-economy")
+    typer.echo(_load(points["html"])(run_dirs))
+
+
+@app.command()
+def bench(
+    name: Annotated[
+        str | None, typer.Argument(help="clearing, executors or frontier; default: all there are.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure speed and scale on this machine.
+
+    Example: agent-economy bench clearing --json
+    """
+    points = {point.name: point for point in entry_points(group=BENCHMARKS)}
+    if name in {"executors", "frontier"} - points.keys():
+        raise EconomyError(f"benchmark {name!r} is not there yet")
+    if name is not None and name not in points:
+        raise unknown("benchmark", name, points)
+    if not points:
+        raise EconomyError("no benchmark is installed yet")
+    chosen = [name] if name else sorted(points)
+    results = {each: _load(points[each])() for each in chosen}
+    if as_json:
+        typer.echo(json.dumps(results, indent=2, default=str))
+        return
+    for each, rows in results.items():
+        typer.echo(f"{each}:")
+        header = [tuple(rows[0])] if rows else []
+        _columns(header + [tuple(_number(value) for value in row.values()) for row in rows])
+
+
+@app.command(context_settings=_PASS_ON)
+def finetune() -> None:
+    """Fine-tune a dense model to start from (not there yet).
+
+    Example: agent-economy finetune --task stsb --model minilm -o DIR
+    """
+    raise _not_yet("finetune")
+
+
+@app.command(context_settings=_PASS_ON)
+def train() -> None:
+    """Train under a compute budget (not there yet).
+
+    Example: agent-economy train --task stsb --model minilm --budget 0.25 -o DIR
+    """
+    raise _not_yet("train")
+
+
+@app.command("eval", context_settings=_PASS_ON)
+def evaluate() -> None:
+    """Score a model on a task (not there yet).
+
+    Example: agent-economy eval MODEL_DIR --task stsb --budget 0.5 --json
+    """
+    raise _not_yet("eval")
+
+
+@app.command(context_settings=_PASS_ON)
+def compact() -> None:
+    """Make a physically smaller model (not there yet).
+
+    Example: agent-economy compact MODEL_DIR -o DIR --format onnx
+    """
+    raise _not_yet("compact")
+
+
+@app.command(context_settings=_PASS_ON)
+def dashboard() -> None:
+    """Open the live page (not there yet).
+
+    Example: agent-economy dashboard runs/first
+    """
+    raise _not_yet("dashboard")
+
+
+def _not_yet(verb: str) -> EconomyError:
+    return EconomyError(f"`{verb}` is not there yet; `run`, `report` and `bench` are")
+
+
+def _load(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise EconomyError(f"{point.name!r} ({point.value}) does not load: {error}") from error
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows with their columns aligned, nothing around them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo(line.rstrip())
