@@ -22,8 +22,8 @@ def income(name: str, contribution: torch.Tensor = CONTRIBUTION, **options: floa
 
 def test_rules_are_found_by_name() -> None:
     assert {"contribution", "flat", "revenue"} <= set(INCOME_RULES.members())
-    with pytest.raises(EconomyError, match=r"unknown income rule 'falt'; did you mean 'flat'\?"):
-        INCOME_RULES.get("falt")
+    with pytest.raises(EconomyError, match=r"unknown income rule 'flatt'; did you mean 'flat'\?"):
+        INCOME_RULES.get("flatt")
 
 
 def test_flat() -> None:
