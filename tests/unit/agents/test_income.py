@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_economy.agents.income import INCOME_RULES, IncomeRule
@@ -80,6 +80,7 @@ RULES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(rule=RULES, seed=st.integers(0, 2**16), agents=st.integers(1, 12))
 def test_equivariant_to_permutation_and_never_negative(
     rule: IncomeRule, seed: int, agents: int

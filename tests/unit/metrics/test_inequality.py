@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_economy.metrics.inequality import gini, lorenz
@@ -38,11 +38,13 @@ def test_known_vectors(values: list[float], expected: float) -> None:
     assert gini(torch.tensor(values)).item() == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(x=VALUES)
 def test_gini_is_its_definition(x: torch.Tensor) -> None:
     assert gini(x).item() == pytest.approx(half_relative_mean_difference(x), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(x=VALUES, scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
 def test_gini_is_bounded_and_blind_to_scale_and_order(
     x: torch.Tensor, scale: float, seed: int
@@ -80,6 +82,7 @@ def test_lorenz_by_hand() -> None:
     torch.testing.assert_close(curve.value_share, expected)
 
 
+@settings(deadline=None)
 @given(x=VALUES)
 def test_lorenz_is_convex_below_the_diagonal_and_holds_the_gini(x: torch.Tensor) -> None:
     people, held = lorenz(x)
