@@ -39,4 +39,5 @@ def gini(values: ArrayLike) -> float:
         (0.0, 0.75)
     """
     population, held = lorenz(values)
-    return float(2 * np.trapezoid(population - held, population))
+    # Rounding can put the curve of equals a hair above the diagonal.
+    return max(0.0, float(2 * np.trapezoid(population - held, population)))

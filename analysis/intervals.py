@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -47,13 +48,10 @@ def bootstrap(values_ST: ArrayLike, *, level: float = LEVEL, seed: int = 0) -> I
     if np.ptp(values[seen]) == 0:  # Spares a constant the rounding of weighted sums.
         constant = float(values[seen][0])
         return Interval(constant, constant, constant, n)
-    generator = np.random.default_rng(seed)
-    seeds, steps = values.shape
-    weight_RS = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    weight_RT = generator.multinomial(steps, np.full(steps, 1 / steps), RESAMPLES)
-    drawn_R = np.einsum("rs,st,rt->r", weight_RS, seen, weight_RT, optimize=True)
-    filled = np.where(seen, values, 0.0)
-    total_R = np.einsum("rs,st,rt->r", weight_RS, filled, weight_RT, optimize=True)
+    weight_RS, weight_RT = _weights(*values.shape, seed)
+    drawn_R = ((weight_RS @ seen) * weight_RT).sum(axis=1)
+    total_R = ((weight_RS @ np.where(seen, values, 0.0)) * weight_RT).sum(axis=1)
+    # A ragged array can lose every observation of a resample; such a one has no mean.
     means_R = total_R[drawn_R > 0] / drawn_R[drawn_R > 0]
     low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), n)
@@ -84,5 +82,18 @@ def by_variant(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def grid(rows: pd.DataFrame) -> np.ndarray:
-    """The observations of one metric in one variant as a seed x step array."""
-    return rows.pivot_table(index="seed", columns="step", values="value").to_numpy()
+    """The observations of one metric in one variant as a seed x step array, NaN where none is."""
+    _, seed_index = np.unique(rows["seed"], return_inverse=True)
+    _, step_index = np.unique(rows["step"], return_inverse=True)
+    found = np.full((seed_index.max() + 1, step_index.max() + 1), np.nan)
+    found[seed_index, step_index] = rows["value"]
+    return found
+
+
+@cache
+def _weights(seeds: int, steps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each resample draws each seed and each step; kept, as most cells have one shape."""
+    generator = np.random.default_rng(seed)
+    weight_RS = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    weight_RT = generator.multinomial(steps, np.full(steps, 1 / steps), RESAMPLES)
+    return weight_RS.astype(np.float64), weight_RT.astype(np.float64)

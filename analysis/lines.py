@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import PercentFormatter
 
-from analysis.style import WIDTH_IN
+from analysis.style import WIDTH_IN, percentages
 
 
 def panels(
@@ -49,6 +48,6 @@ def legend_below(canvas: Canvas, axes: np.ndarray, columns: int = 3) -> None:
 
 def over_supply(ax: Axes, label: str = "supply, % of dense agent FLOPs") -> None:
     """Make x a share of the dense FLOPs, from nothing to all."""
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    percentages(ax.xaxis)
     ax.set_xlim(0, 1.04)
     ax.set_xlabel(label)

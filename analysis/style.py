@@ -8,6 +8,7 @@ from itertools import cycle, islice
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter
 
 DPI = 150
 WIDTH_IN = 10.0
@@ -32,7 +33,11 @@ RC = {
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "lines.linewidth": 1.8,
-    "lines.markersize": 5.5,
+    "lines.markersize": 6.0,
+    "lines.markeredgecolor": "white",  # Keeps markers apart where lines meet.
+    "lines.markeredgewidth": 0.7,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.h_pad": 0.08,
     "text.parse_math": False,  # A token may well be a dollar sign.
 }
 
@@ -62,7 +67,12 @@ def line_styles(names: Sequence[str]) -> dict[str, dict[str, object]]:
         for name, slot in [*zip(fixed, slots, strict=True), *zip(free, spare, strict=True)]
     }
     if "uniform" in names:
-        styles["uniform"] = {"color": "black", "marker": "x"}
+        styles["uniform"] = {
+            "color": "black",
+            "marker": "x",
+            "markeredgecolor": "black",
+            "markeredgewidth": 1.4,
+        }
     return styles
 
 
@@ -120,6 +130,11 @@ def label_tokens(axis: Axis, tokens: Sequence[str], inches: float) -> None:
     axis.set_ticks(list(shown), [printable(tokens[i]) for i in shown])
     turned = {"rotation": 90} if axis.axis_name == "x" else {}
     axis.set_tick_params(labelsize=min(9.0, room_pt * every), length=2, **turned)
+
+
+def percentages(axis: Axis) -> None:
+    """Write an axis of fractions as percentages, decimals only where the ticks need them."""
+    axis.set_major_formatter(FuncFormatter(lambda fraction, _: percent(fraction)))
 
 
 def frame_all(ax: Axes) -> None:

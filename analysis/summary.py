@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.cells import lead_rows
+from analysis.cells import NO_MARKET, lead_rows
 from analysis.intervals import VARIANT, by_variant
 from analysis.style import number, percent, share, words
 
@@ -64,12 +64,11 @@ def _rows(frame: pd.DataFrame, budgets: list[float]) -> list[dict]:
     rows = []
     for (mechanism, policy, scope, unit), part in frame.groupby(keys, sort=False):
         at = part.set_index("budget_fraction")
+        bids = [] if mechanism == NO_MARKET else [f"{words(policy)} bids"]
         rows.append(
             {
                 "mechanism": words(mechanism),
-                "policy": words(policy),
-                "scope": scope,
-                "unit": unit,
+                "about": [*bids, f"{scope} scope", unit],
                 "cells": [_cell(at.loc[b]) if b in at.index else None for b in budgets],
             }
         )

@@ -68,7 +68,8 @@ class Allocations(Figure):
         top.set_ylim(0, 1)
         top.set_yticks([0, 1], ["0", "100 %"])
         top.tick_params(axis="x", bottom=False, labelbottom=False)
-        top.set_title(f"{describe(data.iloc[0])}; served: {percent(share_NL.mean(axis=None))}")
+        served = percent(round(float(share_NL.to_numpy().mean()), 3))
+        top.set_title(f"{describe(data.iloc[0])}: {served} of pairs served")
         side.barh(
             range(len(agents)),
             share_NL.mean(axis=1),

@@ -23,10 +23,10 @@ class Attention(Figure):
     title = "Attention, dense against scarce"
     question = (
         "Does scarcity move attention to other tokens? Rows look, columns are looked at, weighted "
-        "by the gates of the heads that still run. Upper row: mean over layers; lower row: the "
-        "layer whose attention changed most. Left and middle share one square-root colour scale; "
-        "right: scarce minus dense, red where attention grew. Heads that were dropped count here "
-        "too, so a change is composition and reallocation together."
+        "by the gates of the heads that still run. Above: both on one square-root colour scale. "
+        "Below: the difference, red where attention grew, as a mean over layers and in the layer "
+        "that changed most; colours saturate at the 98th percentile. Heads that were dropped "
+        "count too: a change is composition and reallocation together."
     )
     needs = ("attention",)
     place = 40
@@ -56,34 +56,42 @@ class Attention(Figure):
         return found.assign(**cell.to_dict())[[*CELL, *found.columns]]
 
     def draw(self, data: pd.DataFrame) -> Canvas:
-        """Two rows (views) of three panels: dense, scarce, difference."""
-        views = list(data.groupby("view", sort=False))
-        canvas = Canvas(figsize=(WIDTH_IN, 0.9 + 3.5 * len(views)), layout="constrained")
-        axes = canvas.subplots(len(views), 3, squeeze=False, sharex=True, sharey=True)
+        """Above: dense and scarce, mean over layers. Below: both views' differences."""
+        views = {view: _matrices(part) for view, part in data.groupby("view", sort=False)}
+        (dense, scarce, tokens), *_ = views.values()
+        canvas = Canvas(figsize=(WIDTH_IN, 9.6), layout="constrained")
+        (above, below) = axes = canvas.subplots(2, 2, sharex=True, sharey=True)
         canvas.suptitle(describe(data.iloc[0]), x=0.01, ha="left", fontsize=11, weight="bold")
-        for row, (view, part) in zip(axes, views, strict=True):
-            matrices = []
-            for setting in ("dense", "scarce"):
-                matrix, tokens = wide(part, "query", "key", f"attention_{setting}", "key_text")
-                matrices.append(matrix.to_numpy())
-            dense, scarce = matrices
-            # A square root: separators draw most attention and would hide all else.
-            norm = PowerNorm(0.5, vmin=0, vmax=max(np.nanmax(dense), np.nanmax(scarce), 1e-9))
-            for ax, matrix in zip(row, matrices, strict=False):
-                image = ax.imshow(matrix, cmap=HEAT, norm=norm)
-            reach = max(float(np.nanmax(np.abs(scarce - dense))), 1e-9)
-            change = row[2].imshow(scarce - dense, cmap=DIFFERENCE, vmin=-reach, vmax=reach)
-            for ax, name in zip(row, ("dense", "scarce", "scarce - dense"), strict=True):
-                ax.set_title(f"{view}: {name}")
-                frame_all(ax)
-            row[0].set_ylabel("query")
-            label_tokens(row[0].yaxis, tokens, inches=2.6)
-            canvas.colorbar(image, ax=row[:2], shrink=0.85, pad=0.01, label="attention")
-            canvas.colorbar(change, ax=row[2], shrink=0.85, pad=0.01, label="change of attention")
-        for ax in axes[-1]:
-            label_tokens(ax.xaxis, tokens, inches=2.6)
-            ax.set_xlabel("key")
+        # A square root: separators draw most attention and would hide all else.
+        norm = PowerNorm(0.5, vmin=0, vmax=max(np.nanmax(dense), np.nanmax(scarce), 1e-9))
+        for ax, matrix, setting in zip(above, (dense, scarce), ("dense", "scarce"), strict=True):
+            image = ax.imshow(matrix, cmap=HEAT, norm=norm, aspect="auto")
+            ax.set_title(f"{setting}, mean over layers")
+        changes = {view: scarce - dense for view, (dense, scarce, _) in views.items()}
+        # Saturated at the 98th percentile, again for the separators' sake.
+        reach = max(float(np.nanquantile(np.abs(list(changes.values())), 0.98)), 1e-9)
+        for ax, (view, matrix) in zip(below, changes.items(), strict=True):
+            change = ax.imshow(matrix, cmap=DIFFERENCE, vmin=-reach, vmax=reach, aspect="auto")
+            ax.set_title(f"scarce - dense, {view}")
+            label_tokens(ax.xaxis, tokens, inches=3.7)
+            ax.set_xlabel("key: looked at")
+        for ax in axes[:, 0]:
+            label_tokens(ax.yaxis, tokens, inches=3.7)
+            ax.set_ylabel("query: looks")
+        for ax in axes.flat:
+            frame_all(ax)
+        canvas.colorbar(image, ax=list(above), pad=0.01, label="attention")
+        canvas.colorbar(
+            change, ax=list(below), pad=0.01, extend="both", label="change of attention"
+        )
         return canvas
+
+
+def _matrices(view: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Dense and scarce attention as query x key matrices, and the tokens."""
+    dense, tokens = wide(view, "query", "key", "attention_dense", "key_text")
+    scarce, _ = wide(view, "query", "key", "attention_scarce", "key_text")
+    return dense.to_numpy(), scarce.to_numpy(), tokens
 
 
 def _dense_like(dense: pd.DataFrame, cell: pd.Series) -> pd.DataFrame:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import PercentFormatter
 
 from agent_economy.runs.reader import Run
 from analysis.cells import lead_rows, one_scope
 from analysis.figures.base import Figure, Missing
 from analysis.intervals import by_variant
 from analysis.lines import draw_interval, legend_below, over_supply, panels
-from analysis.style import BELOW, line_styles, words
+from analysis.style import BELOW, GREY, line_styles, percentages, words
 
 
 class Efficiency(Figure):
@@ -49,13 +49,15 @@ class Efficiency(Figure):
             ax = share if metric == "efficiency" else credits
             if metric == "lp_welfare":
                 style = {"color": style["color"], "linestyle": "--", "linewidth": 1.2}
-            draw_interval(
-                ax, line["budget_fraction"], line["mean"], line["low"], line["high"], **style
-            )
+                # No band: the optimum varies with the batches just as the welfare under it does.
+                line = line.assign(low=np.nan, high=np.nan)
+            bounds = line["mean"], line["low"], line["high"]
+            draw_interval(ax, line["budget_fraction"], *bounds, **style)
         share.axhline(1.0, **BELOW)
+        credits.plot([], [], color=GREY, linestyle="--", linewidth=1.2, label="LP optimum")
         for ax in (credits, share):
             over_supply(ax)
-        share.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        percentages(share.yaxis)
         share.set_ylabel("share of the LP optimum")
         credits.set_ylabel("welfare, credits")
         credits.set_title(f"{data['scope'].iloc[0]} scope: welfare")

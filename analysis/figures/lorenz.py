@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import PercentFormatter
 
 from agent_economy.runs.reader import Run
 from analysis.cells import lead_rows, one_scope, scarce, showcase
 from analysis.figures.base import Figure, Missing
 from analysis.inequality import gini, lorenz
-from analysis.lines import panels
-from analysis.style import BELOW, line_styles, percent, words
+from analysis.style import BELOW, WIDTH_IN, line_styles, percent, percentages, words
 
 HOLDINGS = {
-    "wealth": "credits in the wallet, last step",
-    "allocation": "share of tokens served, mean over steps",
-    "attention": "attention received per token",
+    "wealth": "wallets at the last step",
+    "allocation": "tokens served, over all steps",
+    "attention": "attention received",
 }
 
 
@@ -60,10 +58,14 @@ class Lorenz(Figure):
         """One panel per kind of holding, each curve's Gini coefficient in its legend."""
         kinds = list(data.groupby("holding", sort=False))
         order = [kind for kind in HOLDINGS if kind in dict(kinds)]
-        canvas, axes = panels(rows=1, columns=len(order), height_in=4.2, share_y=True)
+        longest = max(part["series"].nunique() for _, part in kinds)
+        # Legends get axes of their own: under the panels, aligned with them.
+        heights = [3.0, 0.2 + 0.2 * longest]
+        canvas = Canvas(figsize=(WIDTH_IN, sum(heights) + 0.9), layout="constrained")
+        axes = canvas.subplots(2, len(order), squeeze=False, sharey="row", height_ratios=heights)
         markets = line_styles(list(data.loc[data["holding"] != "attention", "series"]))
         settings = line_styles(["dense", "scarce"])
-        for ax, kind in zip(axes[0], order, strict=True):
+        for ax, below, kind in zip(*axes, order, strict=True):
             part = data[data["holding"] == kind]
             ax.plot([0, 1], [0, 1], **BELOW)
             for series, line in part.groupby("series", sort=False):
@@ -75,16 +77,19 @@ class Lorenz(Figure):
             budget = percent(part["budget_fraction"].iloc[0])
             ax.set_title(f"{kind}, {budget} supply")
             ax.set_xlabel(f"poorest share of {members}")
-            ax.set_aspect("equal")
+            ax.grid(True)
             for axis in (ax.xaxis, ax.yaxis):
-                axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-            ax.legend(
+                percentages(axis)
+            below.axis("off")
+            legend = below.legend(
+                *ax.get_legend_handles_labels(),
                 title=f"Gini of {HOLDINGS[kind]}",
-                title_fontsize=8.5,
+                title_fontsize=9,
                 alignment="left",
                 loc="upper left",
-                bbox_to_anchor=(0.0, -0.17),
+                borderaxespad=0,
             )
+            legend.set_in_layout(False)  # A wide legend must not push the panels apart.
         axes[0, 0].set_ylabel("share held")
         return canvas
 

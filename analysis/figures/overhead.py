@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import PercentFormatter
 
 from agent_economy.runs.reader import Run
 from analysis.cells import lead_rows
 from analysis.figures.base import Figure, Missing
-from analysis.style import GREY, PHASE_COLOURS, WIDTH_IN, words
+from analysis.style import GREY, PHASE_COLOURS, WIDTH_IN, percentages, words
 
 MARKET = ("features", "bids", "clearing", "ledger", "recording")
 FORWARD = "forward"
@@ -78,7 +77,7 @@ class Overhead(Figure):
             )
         ax.axvline(AIM, color=GREY, linestyle="--", linewidth=1.2)
         ax.set_yticks(range(len(mechanisms)), [words(name) for name in mechanisms])
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        percentages(ax.xaxis)
         ax.set_xlim(0, 1.35 * max(float(left.max()), AIM))
         ax.set_xlabel("market time, % of a forward pass")
         canvas.legend(loc="outside lower center", ncols=len(MARKET))

@@ -39,7 +39,8 @@ class Policies(Figure):
     def draw(self, data: pd.DataFrame) -> Canvas:
         """One panel for each scope and unit."""
         parts = list(data.groupby(["scope", "unit"], sort=False))
-        canvas, axes = panels(rows=1, columns=len(parts), height_in=3.7, share_y=False)
+        one_unit = data["unit"].nunique() == 1
+        canvas, axes = panels(rows=1, columns=len(parts), height_in=3.7, share_y=one_unit)
         styles = line_styles([name for name in data["policy"] if name != REFERENCE])
         for ax, ((scope, unit), part) in zip(axes.flat, parts, strict=True):
             for policy, line in part.groupby("policy", sort=False):

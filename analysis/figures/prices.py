@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure as Canvas
 
 from agent_economy.runs.reader import Run
@@ -20,7 +21,7 @@ class Prices(Figure):
     question = (
         "Where is compute dear? Each cell is what a GFLOP cost one token in one layer; a bright "
         "column is a token that every layer wants to work on, a bright row a crowded layer. Under "
-        "sequence scope all tokens of a market pay one price."
+        "sequence scope all tokens of a market pay one price. Square-root colour scale."
     )
     needs = ("prices",)
     place = 20
@@ -44,8 +45,9 @@ class Prices(Figure):
         )
         ax = canvas.subplots()
         ax.set_facecolor(MISSING_COLOUR)
-        # Prices are never negative: the scale starts at zero so that brightness is proportional.
-        image = ax.imshow(price_YL, aspect="auto", cmap=HEAT, origin="lower", vmin=0)
+        # A square root from zero: one very dear token must not hide the differences below it.
+        norm = PowerNorm(0.5, vmin=0, vmax=max(float(price_YL.max(axis=None)), 1e-9))
+        image = ax.imshow(price_YL, aspect="auto", cmap=HEAT, origin="lower", norm=norm)
         label_tokens(ax.xaxis, tokens, inches=0.8 * WIDTH_IN)
         layers = list(price_YL.index)
         label_tokens(ax.yaxis, layer_names(layers), inches=0.26 * max(len(layers), 4))

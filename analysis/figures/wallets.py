@@ -16,6 +16,7 @@ from analysis.lines import panels
 from analysis.style import GREY, line_styles, percent, words
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+MEDIAN = {"marker": "o", "markersize": 3, "markeredgewidth": 0}
 RICH, POOR = "#009E73", "#D55E00"
 
 
@@ -71,11 +72,8 @@ class Wallets(Figure):
             band = {"color": color, "linewidth": 0}
             ax.fill_between(line.index, line["q05"], line["q95"], alpha=0.15, **band)
             ax.fill_between(line.index, line["q25"], line["q75"], alpha=0.30, **band)
-            ax.plot(line.index, line["q50"], color=color, marker="o", markersize=3)
-            for series, ends, dash in (("richest", RICH, "-."), ("poorest", POOR, ":")):
-                name = next(column for column in line if column.startswith(series))
-                ax.plot(line.index, line[name], color=ends, linestyle=dash, linewidth=1.5)
-                _name_end(ax, line[name], name.removeprefix(f"{series}: "), series == "richest")
+            ax.plot(line.index, line["q50"], color=color, **MEDIAN)
+            _name_extremes(ax, line)
             ax.set_title(words(mechanism))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set_xlabel("step (batch)")
@@ -94,25 +92,32 @@ class Wallets(Figure):
         return canvas
 
 
-def _name_end(ax: Axes, line: pd.Series, name: str, above: bool) -> None:
-    """Write an agent's name at the end of its line, on the side that leaves the band free."""
-    ax.annotate(
-        name,
-        (line.index[-1], line.iloc[-1]),
-        xytext=(0, 4 if above else -4),
-        textcoords="offset points",
-        ha="right",
-        va="bottom" if above else "top",
-        fontsize=8.5,
-        color=RICH if above else POOR,
-    )
+def _name_extremes(ax: Axes, line: pd.DataFrame) -> None:
+    """Draw the richest and the poorest agent and write their names at the ends of their lines."""
+    found = {column.partition(": ")[0]: column for column in line if ": " in column}
+    rich, poor = (line[found[end]] for end in ("richest", "poorest"))
+    if rich.iloc[-1] == poor.iloc[-1]:
+        ax.text(0.5, 0.6, "all wallets equal", transform=ax.transAxes, ha="center")
+        return
+    for series, color, dash, up in ((rich, RICH, "-.", 1), (poor, POOR, ":", -1)):
+        ax.plot(series.index, series, color=color, linestyle=dash, linewidth=1.5)
+        ax.annotate(
+            str(series.name).partition(": ")[2],
+            (series.index[-1], series.iloc[-1]),
+            xytext=(0, 4 * up),  # Away from the band between the two.
+            textcoords="offset points",
+            ha="right",
+            va="bottom" if up > 0 else "top",
+            fontsize=8.5,
+            color=color,
+        )
 
 
 def _legend(canvas: Canvas) -> None:
     """What bands and dashes mean; colours differ by panel, so the legend is grey."""
     line = {"color": GREY, "linewidth": 0}
     handles = [
-        Line2D([], [], color=GREY, marker="o", markersize=3, label="median"),
+        Line2D([], [], color=GREY, **MEDIAN, label="median"),
         Patch(alpha=0.45, label="25 to 75 % of agents", **line),
         Patch(alpha=0.15, label="5 to 95 %", **line),
         Line2D([], [], color=RICH, linestyle="-.", label="richest at the end"),

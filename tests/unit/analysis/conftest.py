@@ -15,43 +15,11 @@ LAYERS, HEADS, BLOCKS, STEPS, SEEDS = 6, 12, 12, 8, (0, 1, 2)
 BUDGETS = [round(0.1 * i, 1) for i in range(10, 0, -1)]
 MECHANISMS = ["uniform_price", "greedy_density", "posted_price", "token_top_k", "uniform"]
 POLICIES = ["taylor", "fisher", "activation_norm", "constant", "random"]
-TOKENS = [
-    "[CLS]",
-    "the",
-    "committee",
-    "post",
-    "##pone",
-    "##d",
-    "its",
-    "decision",
-    "on",
-    "the",
-    "river",
-    "crossing",
-    "because",
-    "the",
-    "engineer",
-    "##s",
-    "'",
-    "report",
-    ",",
-    "which",
-    "cost",
-    "$",
-    "40",
-    ",",
-    "000",
-    ",",
-    "had",
-    "been",
-    "lost",
-    "in",
-    "the",
-    "mail",
-    "##room",
-    ".",
-    "[SEP]",
-]
+SENTENCE = (
+    "[CLS] the committee post ##pone ##d its decision on the river crossing because the "
+    "engineer ##s ' report , which cost $ 40 , 000 , had been lost in the mail ##room . [SEP]"
+)
+TOKENS = SENTENCE.split()
 CONFIG = """\
 # agent-economy run scarcity -c config.toml
 model = "minilm"
@@ -108,10 +76,10 @@ def with_cell(cell: Cell, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def metrics_of(cell: Cell, generator: np.random.Generator) -> pd.DataFrame:
-    mechanism, policy, scope, budget, seed = cell
+    mechanism, policy, scope, budget, _ = cell
     keep = SKILL.get(mechanism, 0.5) * WIT[policy] if mechanism != "uniform" else 0.33
-    hardness = np.random.default_rng(99).normal(0, 0.012, STEPS)  # The batches are shared.
-    noise = hardness + generator.normal(0, 0.006, STEPS)
+    hardness = np.random.default_rng(99).normal(0, 0.03, STEPS)  # The batches are shared.
+    noise = hardness + generator.normal(0, 0.03, STEPS)
     loss = (1 - budget) ** (1.2 + 1.6 * keep) * (0.75 if scope == "sequence" else 0.85)
     utility = np.where(budget == 1.0, 1.0, np.clip(1 - loss + noise * (1 - budget), 0, 1))
     lp = 900 * budget**0.45 * (1 + noise)
