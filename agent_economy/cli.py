@@ -17,7 +17,10 @@ import typer
 from agent_economy.errors import EconomyError, unknown
 
 BENCHMARKS = "agent_economy.benchmarks"
+"""Entry points ``() -> list of rows``, a row being a dict of column to value."""
+
 REPORTS = "agent_economy.reports"
+"""Entry point ``html``: ``(list of run folders) -> path of the report``."""
 
 # Typer may carry its own copy of click: take the base of usage errors from what typer shows.
 _UsageError: Any = typer.BadParameter.__base__

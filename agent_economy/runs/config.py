@@ -130,7 +130,7 @@ def _explain(
         return EconomyError(f"{where}: {key!r} is missing; set it with -s {key}=VALUE")
     message = complaint["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     said = "" if isinstance(complaint["input"], dict) else f" (got {complaint['input']!r})"
-    about = f"{key!r}: " if key else ""
+    about = f"{key!r}: " if key and not set_by_hand else ""
     return EconomyError(f"{where}: {about}{' '.join(message.split())}{said}")
 
 

@@ -19,7 +19,10 @@ GROUP = "agent_economy.scenarios"
 
 Cell = dict[str, str | int | float]
 Log = Callable[..., None]
-"""``log("what happened", key=value, ...)``: one line in ``log.jsonl``."""
+"""``log("what happened", key=value, ...)``: one line in ``log.jsonl``.
+
+With ``level="warning"`` the user sees it at once, too.
+"""
 
 
 class Scenario(ABC):

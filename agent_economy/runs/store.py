@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class Store:
         self.folder, self.scenario, self.config, self.cells = folder, scenario, config, cells
         self.parts = folder / "parts"
         self._manifest: dict[str, Any] = {}
-        self._made_folder = False
+        self._made: list[Path] = []
 
     @property
     def complete(self) -> bool:
@@ -113,7 +114,7 @@ class Store:
 
     def make_folder(self) -> Path:
         """Make the folder where it is missing, for the lock to hold on to; returns it."""
-        self._made_folder = not self.folder.exists()
+        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
 
@@ -193,10 +194,12 @@ class Store:
             tables: table name to rows, without the cell's columns.
 
         Raises:
-            ValueError: a table already has a column that names the cell.
+            ValueError: a table already has a column that names the cell, or its name is no word.
         """
         cell = self.cells[index]
         for name, frame in tables.items():
+            if not name.isidentifier() or name == "done":
+                raise ValueError(f"{name!r} cannot be a table's name")
             folder = self.parts / name
             folder.mkdir(exist_ok=True)
             write_atomic(folder / f"{index:06d}.parquet", _encode(_with_cell(frame, cell, name)))
@@ -237,8 +240,9 @@ class Store:
         self.tidy()
         for name in (CONFIG, MANIFEST, LOG):
             (self.folder / name).unlink(missing_ok=True)
-        if self._made_folder:
-            self.folder.rmdir()
+        for path in self._made:
+            with suppress(OSError):  # somebody else has put something there meanwhile
+                path.rmdir()
         self._manifest = {}
 
     def log(self, message: str, **fields: Any) -> None:

@@ -27,7 +27,7 @@ class Config(StrictModel):
     """What the counting scenario takes."""
 
     seed: int = 0
-    budgets: list[float] = [1.0, 0.5, 0.25]
+    budgets: tuple[float, ...] = (1.0, 0.5, 0.25)
     repeats: int = Field(2, ge=1)
     market: Market = Market()
 

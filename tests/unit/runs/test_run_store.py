@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from counting import Config, Counting, Market
+from counting import Config, Counting, Market, Session
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs import files
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import Interrupted, execute
+from agent_economy.runs.scenario import Log
 
 CONFIG = Config()
 
@@ -41,7 +42,7 @@ def test_a_run_leaves_tables_manifest_and_log(whole: Path) -> None:
     # Cells of seed 1 returned integers, those of seed 0 reals: one column, one type.
     assert prices["layer"].dtype == "float64"
     assert list(run.table("agents")["agent"]) == ["head", "block", "head"]
-    assert run.config == CONFIG.model_dump()
+    assert run.config == CONFIG.model_dump(mode="json")
     assert run.manifest["status"] == "complete"
     assert run.manifest["data_hashes"] == {"numbers": "abc"}
     assert run.manifest["seeds"] == {"seed": 0, "cells": [0, 1]}
@@ -203,7 +204,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path: Path) -> None:
     for scenario in (BadModel(), Counting(bad_bids)):
         with pytest.raises(EconomyError):
             execute(scenario, CONFIG, tmp_path / "runs" / "x", resume=False)
-        assert not (tmp_path / "runs" / "x").exists()
+        assert not list(tmp_path.iterdir())
 
 
 def test_resume_refuses_changed_data_and_changed_cells(tmp_path: Path) -> None:
@@ -238,6 +239,34 @@ def test_two_processes_cannot_write_to_one_folder(tmp_path: Path) -> None:
         files.locked(tmp_path),
     ):
         pass
+
+
+def test_warnings_are_shown_and_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Long(Counting):
+        def open(self, config: Config, log: Log) -> Session:
+            log("2 texts are chunked", level="warning")
+            return super().open(config, log)
+
+    execute(Long(), CONFIG, tmp_path / "run", resume=False)
+    assert "2 texts are chunked\n" in capsys.readouterr().err
+    assert '"2 texts are chunked"' in (tmp_path / "run" / "log.jsonl").read_text()
+
+
+def test_going_on_with_other_versions_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(index: int) -> None:
+        if index == 2:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        execute(Counting(interrupt), CONFIG, folder, resume=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "1.0"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    execute(Counting(), CONFIG, folder, resume=True)
+    assert "the run began with versions.torch 1.0 and goes on with" in capsys.readouterr().err
 
 
 def test_a_column_that_names_the_cell_twice_is_a_bug(tmp_path: Path) -> None:
