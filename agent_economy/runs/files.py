@@ -51,8 +51,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def one_line_if_disk_full(folder: Path) -> Iterator[None]:
+def one_line_if_disk_full(
+    folder: Path, remedy: str = "repeat the command with --resume"
+) -> Iterator[None]:
     """Turn "no space left" into the one line that tells the user what to do.
+
+    Args:
+        folder: where is written.
+        remedy: what to do once there is space.
 
     Raises:
         EconomyError: the disk that ``folder`` is on filled up.
@@ -62,8 +68,7 @@ def one_line_if_disk_full(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _DISK_FULL:
             raise EconomyError(
-                f"the disk is full; free some space and repeat the command with --resume "
-                f"(what {folder} holds is whole)"
+                f"the disk is full; free some space and {remedy} (what {folder} holds is whole)"
             ) from error
         raise
 

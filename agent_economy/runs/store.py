@@ -20,14 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from agent_economy.errors import EconomyError
 from agent_economy.runs.config import StrictModel, dump_toml, first_difference, read_toml
 from agent_economy.runs.files import TEMPORARY, sync_folder, write_atomic
 from agent_economy.runs.manifest import environment, now
 from agent_economy.runs.reader import COMPLETE, CONFIG, MANIFEST
+from agent_economy.runs.tables import encode, merge, plain, with_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +200,7 @@ class Store:
                 raise ValueError(f"{name!r} cannot be a table's name")
             folder = self.parts / name
             folder.mkdir(exist_ok=True)
-            write_atomic(folder / f"{index:06d}.parquet", _encode(_with_cell(frame, cell, name)))
+            write_atomic(folder / f"{index:06d}.parquet", encode(with_cell(frame, cell, name)))
         marker = json.dumps({"cell": cell, "tables": sorted(tables)})
         write_atomic(self.parts / "done" / f"{index:06d}", marker)
 
@@ -219,12 +217,9 @@ class Store:
         for name in names:
             indices = [index for index, marker in markers.items() if name in marker["tables"]]
             files = [self.parts / name / f"{index:06d}.parquet" for index in indices]
-            # Permissive: an integer column that is real in another cell becomes real in all.
-            parts = [pq.read_table(file, partitioning=None) for file in files]
-            merged = pa.concat_tables(parts, promote_options="permissive")
-            write_atomic(self.folder / f"{name}.parquet", _encode(merged))
+            write_atomic(self.folder / f"{name}.parquet", encode(merge(files)))
         for name, frame in extra.items():
-            write_atomic(self.folder / f"{name}.parquet", _encode(_plain(frame)))
+            write_atomic(self.folder / f"{name}.parquet", encode(plain(frame)))
         self._manifest |= {"status": COMPLETE, "ended": now()}
         self._write_manifest()
         self.tidy()
@@ -258,43 +253,6 @@ class Store:
         text = json.dumps(self._manifest, indent=2, default=str) + "\n"
         write_atomic(self.folder / MANIFEST, text)
         sync_folder(self.folder)
-
-
-def _plain(frame: pd.DataFrame) -> pa.Table:
-    """Rows without index, pandas metadata or categories, so that only the values decide bytes."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    for place, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            values = table.column(place).cast(field.type.value_type)
-            table = table.set_column(place, field.name, values)
-    return table
-
-
-def _with_cell(frame: pd.DataFrame, cell: Cell, name: str) -> pa.Table:
-    table = _plain(frame)
-    twice = set(cell) & set(table.column_names)
-    if twice:
-        raise ValueError(f"table {name!r} already has the cell's columns {sorted(twice)}")
-    for place, (key, value) in enumerate(cell.items()):
-        column = pa.chunked_array([pa.repeat(pa.scalar(value), len(table))])
-        table = table.add_column(place, key, column)
-    return table
-
-
-def _encode(table: pa.Table) -> bytes:
-    """Parquet with every setting that shapes bytes pinned."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.combine_chunks(),
-        sink,
-        compression="zstd",
-        compression_level=3,
-        version="2.6",
-        data_page_version="1.0",
-        row_group_size=1 << 20,
-        store_schema=True,
-    )
-    return bytes(sink.getvalue().to_pybytes())
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

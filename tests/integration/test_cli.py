@@ -93,7 +93,7 @@ def test_a_config_file_and_a_run_s_own_config_run(plugin: Path) -> None:
         (["run"], "Missing argument"),
         (["rnu"], "No such command 'rnu'"),
         (["report", "nowhere", "--bogus"], "No such option"),
-        (["bench", "clearin"], "unknown benchmark 'clearin'; did you mean 'clearing'?"),
+        (["bench", "clerng"], "unknown benchmark 'clerng'; did you mean 'clearing'?"),
         (["bench", "executors"], "'executors' is not there yet"),
         (["bench", "frontier", "--json"], "'frontier' is not there yet"),
         (["finetune", "--task", "stsb", "--model", "minilm", "-o", "D"], "`finetune` is not there"),

@@ -51,7 +51,7 @@ def test_defaults_file_and_overrides_stack(tmp_path: Path) -> None:
 
 
 def test_a_config_survives_the_round_trip(tmp_path: Path) -> None:
-    config = Outer(text='quo"te\nline', budgets=[0.1], choices=[Inner(), Inner(rounds=1)])
+    config = Outer(text='a "quote"\nline', budgets=[0.1], choices=[Inner(), Inner(rounds=1)])
     path = tmp_path / "a.toml"
     path.write_text(dump_toml(config))
     assert load_toml(Outer, path, []) == config

@@ -27,8 +27,8 @@ def test_names_and_members() -> None:
 
 
 def test_a_slip_gets_the_nearest_name() -> None:
-    with pytest.raises(EconomyError, match="unknown scenario 'countin'; did you mean 'counting'"):
-        find_scenario("countin")
+    with pytest.raises(EconomyError, match="unknown scenario 'countng'; did you mean 'counting'"):
+        find_scenario("countng")
 
 
 @pytest.mark.parametrize(

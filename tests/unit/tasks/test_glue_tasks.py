@@ -122,6 +122,6 @@ def test_scores_agree_with_their_definitions() -> None:
     assert score("pearson_spearman", one, other) == pytest.approx(expected)
     assert score("matthews", np.ones(200), truth) == 0.0
     with pytest.raises(EconomyError, match="did you mean 'accuracy'"):
-        score("acuracy", guess, truth)
+        score("accurcy", guess, truth)
     with pytest.raises(ValueError, match=r"must be one \(n,\) each"):
         score("accuracy", guess, truth[:5])
