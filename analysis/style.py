@@ -102,8 +102,8 @@ def share(fraction: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals, or three digits where that would show nothing."""
-    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+    """Three decimals, or two digits where that would show nothing."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
 
 
 def printable(token: str, longest: int = 14) -> str:

@@ -22,10 +22,10 @@ class Verdict(NamedTuple):
         compared: one row per cell and rival: `VARIANT`, ``scope`` included, ``rival``, ``gain``
             (positive: the economy is better, whatever the unit), ``low``, ``high``, ``n``,
             ``spent`` and ``rival_spent`` (shares of the dense agent FLOPs).
-        losses: the rows where the gain is negative, the worst first, with ``clear`` (the interval
+        losses: the rows where the gain is negative, the worst first, with ``sure`` (the interval
             excludes zero) and ``lead`` (the policy is the one that stands for its mechanism).
         variants: the losses put together over budgets, lead policies first, then the worst first:
-            ``count`` and ``clear`` of ``compared``, and the worst one.
+            ``count`` and ``sure`` of ``compared``, and the worst one.
     """
 
     compared: pd.DataFrame
@@ -48,7 +48,7 @@ def judge(metrics: pd.DataFrame) -> Verdict:
     compared = pd.DataFrame(list(_comparisons(metrics)), columns=COLUMNS)
     losses = compared[compared["gain"] < -TIE].sort_values("gain", kind="stable")
     lead = losses["mechanism"].map(lead_policies(metrics))
-    losses = losses.assign(clear=losses["high"] < 0, lead=losses["policy"] == lead)
+    losses = losses.assign(sure=losses["high"] < 0, lead=losses["policy"] == lead)
     return Verdict(compared, losses.reset_index(drop=True), _variants(compared, losses))
 
 
@@ -59,9 +59,8 @@ def _variants(compared: pd.DataFrame, losses: pd.DataFrame) -> list[dict]:
         {
             **rows.iloc[0].to_dict(),  # The worst, as losses are sorted.
             "count": len(rows),
-            "clear": int(rows["clear"].sum()),
+            "sure": int(rows["sure"].sum()),
             "compared": int(sizes[key]),
-            "supplies": sorted(rows["budget_fraction"], reverse=True),
         }
         for key, rows in losses.groupby(keys, sort=False)
     ]

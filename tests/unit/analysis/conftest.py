@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -205,14 +206,29 @@ def all_tables() -> dict[str, pd.DataFrame]:
     for cell in cells():
         _, policy, _, budget, seed = cell
         makers: dict[str, Callable] = {"metrics": metrics_of, "timings": timings_of}
-        if policy in ("taylor", "constant"):
+        if policy in ("taylor", "constant") and seed == 0 and budget in (1.0, 0.4, 0.1):
             makers["agents"] = agents_of
-            if seed == 0 and budget in (1.0, 0.4):
+            if budget != 0.1:
                 makers |= {"prices": prices_of, "allocations": allocations_of}
                 makers |= {"attention": attention_of} if cell[0] == "uniform_price" else {}
         for name, make in makers.items():
             tables.setdefault(name, []).append(with_cell(cell, make(cell, generator)))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> SimpleNamespace:
+    """The builder and the shape of what it builds."""
+    return SimpleNamespace(
+        make_run=make_run,
+        config=CONFIG,
+        cell=CELL,
+        tokens=TOKENS,
+        layers=LAYERS,
+        heads=HEADS,
+        agents=LAYERS * (HEADS + BLOCKS),
+        steps=STEPS,
+    )
 
 
 @pytest.fixture(scope="session")
