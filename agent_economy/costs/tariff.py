@@ -1,0 +1,143 @@
+"""The two-part FLOPs tariff: what serving a token costs, and what opening a head costs.
+
+A head pays, per token that it serves, its query and output projection slices and its score and
+mixing FLOPs; and, once per sequence in which any token uses it, its key and value projections for
+all context tokens. A neuron block pays per token only. One multiply-add is two FLOPs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """Sizes of one transformer layer.
+
+    Attributes:
+        hidden: model dimension ``D``.
+        heads: query heads ``H``.
+        kv_heads: key/value heads ``U``; fewer than ``heads`` with grouped-query attention.
+        head_dim: ``K``.
+        ffn: FFN neurons ``F``.
+        ffn_matrices: 2 for a plain FFN, 3 for a gated one (gate, up, down).
+        block_size: neurons in a block agent; the last block may be smaller.
+        causal: whether a token attends only to itself and to earlier tokens.
+    """
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    ffn_matrices: int
+    block_size: int
+    causal: bool
+
+    @property
+    def block_sizes(self) -> tuple[int, ...]:
+        """Neurons of each block; the last one takes what does not divide."""
+        whole, rest = divmod(self.ffn, self.block_size)
+        return (self.block_size,) * whole + ((rest,) if rest else ())
+
+    @property
+    def agents(self) -> int:
+        """``N``: heads and blocks of the layer."""
+        return self.heads + len(self.block_sizes)
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """FLOPs of one market: agents with a set-up fee come first, grouped by the unit they share.
+
+    Layers of one shape share one tariff object, so what is derived from it is computed once.
+
+    Attributes:
+        token_flops_BNL: int64, what agent ``n`` pays to serve token ``l``; one column where
+            every token of a row costs the same.
+        setup_flops_U: int64, fee of set-up unit ``u`` per context token (key and value
+            projections). The first ``U * group`` agents bear fees, ``group`` neighbours a unit.
+        mask_BL: real tokens, the ones that cost anything.
+        group: agents that share one unit (query heads per key/value head).
+    """
+
+    token_flops_BNL: Int[Tensor, "B N #L"]
+    setup_flops_U: Int[Tensor, "U"]
+    mask_BL: Bool[Tensor, "B L"]
+    group: int = 1
+
+    @property
+    def fee_agents(self) -> int:
+        """Agents that bear set-up fees; they come first."""
+        return self.setup_flops_U.shape[0] * self.group
+
+    @cached_property
+    def length_B(self) -> Int[Tensor, "B"]:
+        """Context tokens of each row."""
+        return self.mask_BL.sum(-1)
+
+    @cached_property
+    def setup_flops_BU(self) -> Int[Tensor, "B U"]:
+        """Fee of opening each unit for each row's whole sequence."""
+        return self.length_B[:, None] * self.setup_flops_U
+
+    @cached_property
+    def served_flops_BN(self) -> Int[Tensor, "B N"]:
+        """FLOPs of each agent serving every real token, set-up apart."""
+        return (self.token_flops_BNL * self.mask_BL[:, None]).sum(-1)
+
+    @cached_property
+    def dense_flops_BL(self) -> Int[Tensor, "B L"]:
+        """FLOPs of every agent serving each real token, set-up spread evenly over the tokens."""
+        return (self.token_flops_BNL.sum(1) + self.setup_flops_U.sum()) * self.mask_BL
+
+    @cached_property
+    def double_BNL(self) -> Float[Tensor, "B N #L"]:
+        """``token_flops_BNL`` in float64, which holds whole FLOPs exactly up to 9e15."""
+        return self.token_flops_BNL.double()
+
+    def total_flops_BN(self, gate_BNL: Float[Tensor, "B N L"]) -> Float[Tensor, "B N"]:
+        """FLOPs of serving tokens to the degree of their gates, set-up apart."""
+        if self.token_flops_BNL.shape[-1] == 1:
+            return gate_BNL.sum(-1, dtype=torch.float64) * self.double_BNL[..., 0]
+        return (gate_BNL * self.double_BNL).sum(-1)
+
+
+def layer_tariff(
+    shape: LayerShape, mask_BL: Bool[Tensor, "B L"], *, computed: bool = False
+) -> Tariff:
+    """The tariff of one layer for a batch.
+
+    With ``context`` the tokens that a token attends to (all real ones of its row, or the earlier
+    ones when causal), a head's token costs ``2*D*K + 2*K*D + 4*K*context`` and its set-up
+    ``4*D*K`` per context token; a block of ``G`` neurons costs ``2*ffn_matrices*D*G``.
+
+    Args:
+        shape: sizes of the layer.
+        mask_BL: real tokens.
+        computed: price what dense eager attention computes, full padded square and all, to
+            compare with a FLOP counter. Budgets and receipts never do.
+    """
+    rows = mask_BL.shape[0]
+    device = mask_BL.device
+    real_BL = torch.ones_like(mask_BL) if computed else mask_BL
+    if shape.causal and not computed:
+        context_B1L = real_BL.cumsum(-1)[:, None]
+    else:
+        context_B1L = real_BL.sum(-1)[:, None, None]
+    projections = 4 * shape.hidden * shape.head_dim
+    head_B1L = projections + 4 * shape.head_dim * context_B1L
+    sizes_G = torch.tensor(shape.block_sizes, device=device)
+    block_G1 = (2 * shape.ffn_matrices * shape.hidden * sizes_G)[:, None]
+    columns = head_B1L.shape[-1]
+    parts = (
+        head_B1L.expand(rows, shape.heads, columns),
+        block_G1.expand(rows, sizes_G.shape[0], columns),
+    )
+    setup_U = torch.full((shape.kv_heads,), projections, device=device)
+    return Tariff(torch.cat(parts, 1), setup_U, real_BL, shape.heads // shape.kv_heads)

@@ -1,0 +1,219 @@
+"""What is traded in one clearing, agent by agent.
+
+A *row* is one sequence; a *market* is where one budget is cleared: the row itself at sequence
+scope, the whole batch at batch scope, and each token at token scope. Set-up units belong to rows.
+Inside a clearing tensors are agent-major, (B, N, L), so that a row flattens to a market without a
+copy and position breaks ties by agent index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from agent_economy.costs.tariff import Tariff
+
+Scope = Literal["token", "sequence", "batch"]
+FLOPS_PER_GFLOP = 1e9
+
+
+class Clearing(NamedTuple):
+    """What a mechanism returns.
+
+    Attributes:
+        allocation_BLN: 0/1 when hard, in [0, 1] when relaxed.
+        price: credits per GFLOP, broadcastable to (B, L, N); its shape follows the scope:
+            (1, 1, 1) batch, (B, 1, 1) sequence, (B, L, 1) token, (B, 1, N) per agent.
+        payment_BLN: credits, set-up fees spread over the tokens that share them.
+        spend_flops: per scope ((1,), (B,) or (B, L)), set-up part included; whole numbers when
+            hard.
+        welfare: declared value served, per scope, in credits.
+    """
+
+    allocation_BLN: Float[Tensor, "B L N"]
+    price: Float[Tensor, "#B #L #N"]
+    payment_BLN: Float[Tensor, "B L N"]
+    spend_flops: Tensor
+    welfare: Tensor
+
+
+@dataclass(frozen=True)
+class Goods:
+    """Bids, tariff and supply of one clearing.
+
+    Attributes:
+        value_BNL: bids as declared, 0 where nobody may trade.
+        pace_BN1: factor that brings an agent's bids down to what its wallet can pay.
+        tariff: FLOPs per token and per opened unit.
+        supply_BL: FLOPs that each token brings to its scope.
+        active_N: agents that are not muted.
+        scope: where one budget is cleared.
+    """
+
+    value_BNL: Float[Tensor, "B N L"]
+    pace_BN1: Float[Tensor, "B N 1"]
+    tariff: Tariff
+    supply_BL: Int[Tensor, "B L"]
+    active_N: Bool[Tensor, "N"]
+    scope: Scope
+
+    @classmethod
+    def of(
+        cls,
+        bid_BLN: Float[Tensor, "B L N"],
+        tariff: Tariff,
+        supply_BL: Int[Tensor, "B L"],
+        active_N: Bool[Tensor, "N"],
+        limit_BN: Float[Tensor, "B N"],
+        scope: Scope,
+    ) -> Goods:
+        """Scale every agent's bids to what it may spend on a row.
+
+        ``bid * min(1, limit / sum of bids over the row)``: multiplicative pacing, as budget-bound
+        bidders do in ad auctions (Balseiro and Gur 2019). No payment ever exceeds the bids it
+        served, so none exceeds the limit.
+        """
+        may_BNL = tariff.mask_BL[:, None] & active_N[:, None]
+        value_BNL = bid_BLN.transpose(1, 2) * may_BNL
+        total_BN = value_BNL.sum(-1)
+        pace_BN = (limit_BN.to(bid_BLN.dtype) / total_BN.clamp(min=1e-30)).clamp(max=1.0)
+        return cls(value_BNL, pace_BN[..., None], tariff, supply_BL, active_N, scope)
+
+    # --- shapes ------------------------------------------------------------------------------
+
+    def per_market(self, x_BNL: Tensor) -> Tensor:
+        """(B, N, L) -> (M, I): the bids of one market in a line."""
+        if self.scope == "batch":
+            return x_BNL.transpose(0, 1).reshape(1, -1)
+        return x_BNL.reshape(x_BNL.shape[0], -1)
+
+    def per_agent(self, x_MI: Tensor, agents: int) -> Tensor:
+        """The inverse of ``per_market``, for a slice of so many agents."""
+        rows, _, length = self.value_BNL.shape
+        if self.scope == "batch":
+            return x_MI.reshape(agents, rows, length).transpose(0, 1)
+        return x_MI.reshape(rows, agents, length)
+
+    def units_per_market(self, x_BU: Tensor) -> Tensor:
+        """(B, U) -> (M, units of the market)."""
+        return x_BU.reshape(1, -1) if self.scope == "batch" else x_BU
+
+    def per_market_sum(self, x_B: Tensor) -> Tensor:
+        """(B,) -> (M,)."""
+        return x_B.sum(0, keepdim=True) if self.scope == "batch" else x_B
+
+    def over_agents(self, x_BU: Tensor, default: float | bool) -> Tensor:
+        """(B, U) -> (B, N, 1): a unit's value for its agents, ``default`` for those without."""
+        group, fee_agents = self.tariff.group, self.tariff.fee_agents
+        own = x_BU.repeat_interleave(group, 1) if group > 1 else x_BU
+        rest = own.new_full((own.shape[0], self.value_BNL.shape[1] - fee_agents), default)
+        return torch.cat((own, rest), 1)[..., None]
+
+    def over_units(self, x_BNL: Tensor) -> Tensor:
+        """(B, N, L) -> (B, U, group * L): the tokens of each unit's agents."""
+        units = self.tariff.setup_flops_U.shape[0]
+        return x_BNL[:, : self.tariff.fee_agents].reshape(
+            x_BNL.shape[0], units, self.tariff.group * x_BNL.shape[-1]
+        )
+
+    # --- quantities --------------------------------------------------------------------------
+
+    @cached_property
+    def density_BNL(self) -> Float[Tensor, "B N L"]:
+        """Credits offered per GFLOP of serving the token, set-up apart."""
+        rate = FLOPS_PER_GFLOP / self.tariff.double_BNL
+        return self.value_BNL * (self.pace_BN1 * rate).to(self.value_BNL.dtype)
+
+    @cached_property
+    def may_BNL(self) -> Bool[Tensor, "B N L"]:
+        """Who may trade: the token is real and the agent is not muted."""
+        return self.tariff.mask_BL[:, None] & self.active_N[:, None]
+
+    @cached_property
+    def supply_M(self) -> Int[Tensor, "M"]:
+        """FLOPs on offer in each market of at least a row."""
+        return self.per_market_sum(self.supply_BL.sum(1))
+
+    def fees_B(self, open_BU: Tensor) -> Tensor:
+        """Set-up FLOPs of each row's open units."""
+        return (open_BU * self.tariff.setup_flops_BU).sum(1)
+
+    def reserve_BL(self, fee_B: Tensor) -> Int[Tensor, "B L"]:
+        """Set-up fees of a row, split over its tokens in proportion to supply, rounded up."""
+        share_BL = self.supply_BL.double() / self.supply_BL.sum(1, keepdim=True).clamp(min=1)
+        return (share_BL * fee_B[:, None]).ceil().long()
+
+    @cached_property
+    def fits(self) -> Bool[Tensor, "#B 1 1"]:
+        """Whether everybody who may trade can be served: then the market is not run."""
+        group = self.tariff.group
+        unit_U = self.active_N[: self.tariff.fee_agents].view(-1, group).any(-1)
+        fee_B = (self.tariff.setup_flops_BU * unit_U).sum(1)
+        if self.scope == "token":
+            cost_BL = (self.tariff.token_flops_BNL * self.active_N[:, None]).sum(1)
+            cost_BL = cost_BL * self.tariff.mask_BL + self.reserve_BL(fee_B)
+            return (cost_BL <= self.supply_BL).all(1)[:, None, None]
+        cost_B = (self.tariff.served_flops_BN * self.active_N).sum(1) + fee_B
+        return (self.per_market_sum(cost_B) <= self.supply_M)[:, None, None]
+
+    @cached_property
+    def fits_so_far(self) -> Bool[Tensor, "B 1 L"]:
+        """Whether every token up to and with this one could be served by everybody: causal."""
+        group = self.tariff.group
+        unit_U = self.active_N[: self.tariff.fee_agents].view(-1, group).any(-1)
+        cost_BL = (self.tariff.token_flops_BNL * self.active_N[:, None]).sum(1)
+        cost_BL = cost_BL + (self.tariff.setup_flops_U * unit_U).sum()
+        short_BL = cost_BL * self.tariff.mask_BL > self.supply_BL
+        return (short_BL.cumsum(1) == 0)[:, None]
+
+    # --- the end of every clearing -----------------------------------------------------------
+
+    def settle(self, gate_BNL: Tensor, price: Tensor, fits: Tensor) -> Clearing:
+        """Serve everybody for nothing where everything fits; then add up FLOPs and credits.
+
+        An agent pays the price of its own FLOPs and of its share of the set-up fees, but never
+        more than the bids it was served for.
+
+        Args:
+            gate_BNL: bool when hard, floating point when soft.
+            price: credits per GFLOP, broadcastable to (B, N, L).
+            fits: where everything fits, broadcastable to (B, N, L).
+        """
+        dtype = self.value_BNL.dtype
+        gate_BNL = torch.where(fits, self.may_BNL, gate_BNL).to(dtype)
+        price = torch.where(fits, 0.0, price)
+        flops_BN = self.tariff.total_flops_BN(gate_BNL)
+        served_BN = gate_BNL.sum(-1)
+        served_BU = self.over_units(served_BN[..., None]).sum(-1)
+        soft = gate_BNL.requires_grad
+        open_BU = self.over_units(gate_BNL).amax(-1) if soft else (served_BU > 0).double()
+        fee_BU = open_BU * self.tariff.setup_flops_BU
+        share = self.over_agents(fee_BU / torch.where(served_BU > 0, served_BU, 1), 0.0)
+        rate = (price * ((self.tariff.double_BNL + share) / FLOPS_PER_GFLOP)).to(dtype)
+        welfare_BNL = self.value_BNL * gate_BNL
+        worth_BN1 = welfare_BNL.sum(-1, keepdim=True) * self.pace_BN1
+        if rate.shape[-1] == 1:
+            asked_BN1 = rate * served_BN[..., None]
+        else:
+            asked_BN1 = (rate * gate_BNL).sum(-1, keepdim=True)
+        # Where nothing is asked the ratio does not matter; 1 keeps its gradient finite.
+        capped_BN1 = torch.minimum(asked_BN1, worth_BN1) / torch.where(asked_BN1 > 0, asked_BN1, 1)
+        payment_BNL = gate_BNL * (rate * capped_BN1)
+        if self.scope == "token":
+            spend = (gate_BNL * self.tariff.double_BNL).sum(1) + self.reserve_BL(fee_BU.sum(1))
+            welfare = welfare_BNL.sum(1)
+        else:
+            spend = self.per_market_sum(flops_BN.sum(1) + fee_BU.sum(1))
+            welfare = self.per_market_sum(welfare_BNL.sum((1, 2)))
+        return Clearing(
+            gate_BNL.transpose(1, 2),
+            price.transpose(1, 2),
+            payment_BNL.transpose(1, 2),
+            spend,
+            welfare,
+        )

@@ -1,0 +1,176 @@
+"""Posted price with dual pacing: agents buy what they want at a price announced in advance.
+
+A price learned from earlier forwards is posted; every (token, agent) whose bid covers it asks to
+be served. Supply accrues token by token; a token that asks for more than has accrued is served in
+the order of the agents' standing until its share is used up, so that spend never exceeds supply
+at any token. After the forward the price moves with the ratio of demand to supply.
+
+With accrual ``s_t`` and demand ``d_t`` the unspent balance is a reflected walk
+``W_t = X_t - min(0, min_{u<=t} X_u)``, ``X_t = sum_{u<=t} (s_u - d_u)`` (Lindley 1952), so the
+hard stop is a running minimum and needs no loop over tokens.
+
+    inputs      as for the uniform price; supply per token must not fall along a row
+    price       the pacing multiplier (1, 1, 1), credits per GFLOP
+    guarantees  feasible at every token; causal given the state; monotone; relaxed form
+                differentiable (a gate around the posted price)
+    complexity  O(I), no sort over bids
+    source      Balseiro and Gur 2019 (dual pacing); Balseiro, Lu and Mirrokni 2020 (the entropic
+                dual step ``price * exp(rate * (demand / supply - 1))``)
+
+Which units open is decided before the row is seen: those whose running mean surplus at the posted
+price covers their fee, best standing first, as long as the row's supply can pay. Before anything
+was learned the price is 0 and an agent's standing is its first bid of the row.
+
+Example:
+    >>> import torch
+    >>> from agent_economy.costs.tariff import Tariff
+    >>> from agent_economy.mechanisms.posted_price import PostedPrice
+    >>> bid = torch.tensor([[[3.0, 1.0], [3.0, 1.0]]])
+    >>> real, nobody_pays = torch.ones(1, 2, dtype=torch.bool), torch.zeros(0, dtype=torch.long)
+    >>> tariff = Tariff(torch.full((1, 2, 1), 10), nobody_pays, real)
+    >>> rest = torch.tensor([[10, 10]]), torch.tensor([True, True]), torch.full((1, 2), 9e9)
+    >>> market = PostedPrice()
+    >>> cold, state = market.clear(bid, tariff, *rest, {})
+    >>> cold.allocation_BLN.int().tolist(), float(state["price"]) > 0
+    ([[[1, 0], [1, 0]]], True)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from agent_economy.mechanisms.base import Guarantees, Mechanism, Scope, State
+from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Goods
+from agent_economy.mechanisms.order import descending
+
+
+class _Terms(NamedTuple):
+    """What is fixed before a row is seen."""
+
+    price: Tensor
+    standing_BN: Tensor
+    open_BU: Tensor
+
+
+class PostedPrice(Mechanism):
+    """A price announced in advance; see the module's heading.
+
+    Args:
+        scope: only ``"sequence"``: supply accrues along the row.
+        rate: step of the dual update.
+        memory: weight of the past in the running means of surplus and standing.
+    """
+
+    name = "posted_price"
+    guarantees = Guarantees(causal=True)
+    scopes: ClassVar[tuple[Scope, ...]] = ("sequence",)
+    flops_per_bid = 16
+
+    def __init__(self, scope: Scope = "sequence", rate: float = 0.5, memory: float = 0.7) -> None:
+        super().__init__(scope)
+        self.rate, self.memory = rate, memory
+
+    def _fits(self, goods: Goods) -> Tensor:
+        return goods.fits_so_far
+
+    def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
+        terms = self._terms(goods, state)
+        wants_BNL = goods.density_BNL >= terms.price.clamp(min=1e-30)
+        wants_BNL = wants_BNL & goods.over_agents(terms.open_BU, True)
+        flops_BNL = goods.tariff.double_BNL
+        demand_BL = (wants_BNL * flops_BNL).sum(1)
+        allowed_BL1 = self._allowed(goods, terms.open_BU, demand_BL)[:, None]
+        order_BN1 = descending(terms.standing_BN)[..., None]
+        queue_BNL = wants_BNL.take_along_dim(order_BN1, 1)
+        cost_BNL = queue_BNL * flops_BNL.take_along_dim(order_BN1, 1)
+        served_BNL = queue_BNL & (cost_BNL.cumsum(1) <= allowed_BL1)
+        back_BN1 = torch.empty_like(order_BN1).scatter_(
+            1,
+            order_BN1,
+            torch.arange(order_BN1.shape[1], device=order_BN1.device)[:, None].expand_as(order_BN1),
+        )
+        gate_BNL = served_BNL.take_along_dim(back_BN1, 1)
+        return gate_BNL, terms.price[None, None, None], self._learn(goods, state)
+
+    def _relax(
+        self, goods: Goods, state: State, temperature: float
+    ) -> tuple[Tensor, Tensor, State]:
+        terms = self._terms(goods, state)
+        gate_BNL = torch.sigmoid((goods.density_BNL - terms.price) / temperature)
+        gate_BNL = gate_BNL * goods.may_BNL * goods.over_agents(terms.open_BU, True)
+        demand_BL = (gate_BNL * goods.tariff.double_BNL).sum(1)
+        allowed_BL = self._allowed(goods, terms.open_BU, demand_BL)
+        share_BL = allowed_BL / torch.where(demand_BL > 0, demand_BL, 1)
+        gate_BNL = (gate_BNL * share_BL[:, None]).to(goods.value_BNL.dtype)
+        return gate_BNL, terms.price[None, None, None], self._learn(goods, state)
+
+    def _terms(self, goods: Goods, state: State) -> _Terms:
+        """Price, standing and open units, from the state or, without one, from the first token."""
+        density_BNL, tariff = goods.density_BNL.detach(), goods.tariff
+        if "price" in state:
+            price = state["price"].to(density_BNL.dtype)
+            standing_BN = state["standing_N"].to(density_BNL.dtype).expand(density_BNL.shape[:2])
+            covers_BU = (state["surplus_U"] >= 0).expand(tariff.setup_flops_BU.shape)
+        else:
+            first_B11 = tariff.mask_BL.int().argmax(-1)[:, None, None]
+            price = density_BNL.new_zeros(())
+            standing_BN = density_BNL.take_along_dim(first_B11, -1).squeeze(-1)
+            covers_BU = torch.ones_like(tariff.setup_flops_BU, dtype=torch.bool)
+        # What fits at the first token opens everything.
+        all_in_B1 = goods.fits_so_far[:, 0].gather(-1, tariff.mask_BL.int().argmax(-1)[:, None])
+        standing_BU = goods.over_units(standing_BN[..., None]).sum(-1)
+        order_BU = descending(standing_BU)
+        fee_BU = torch.where(covers_BU, tariff.setup_flops_U, 0).gather(-1, order_BU)
+        first_BL = tariff.mask_BL & (tariff.mask_BL.cumsum(-1) == 1)
+        accrual_B1 = (goods.supply_BL * first_BL).sum(-1, keepdim=True)
+        payable_BU = torch.zeros_like(covers_BU).scatter_(
+            -1, order_BU, fee_BU.cumsum(-1) <= accrual_B1
+        )
+        return _Terms(price, standing_BN, (covers_BU & payable_BU) | all_in_B1)
+
+    @staticmethod
+    def _allowed(goods: Goods, open_BU: Tensor, demand_BL: Tensor) -> Tensor:
+        """FLOPs that each token may spend: its demand, less what overdraws the balance."""
+        fee_B1 = (goods.tariff.setup_flops_U * open_BU).sum(-1, keepdim=True)
+        accrual_BL = goods.supply_BL - fee_B1 * goods.tariff.mask_BL
+        overdrawn_BL = (accrual_BL - demand_BL).cumsum(-1).cummin(-1).values.clamp(max=0)
+        before_BL = torch.nn.functional.pad(overdrawn_BL[:, :-1], (1, 0))
+        return demand_BL + (overdrawn_BL - before_BL)
+
+    def _learn(self, goods: Goods, state: State) -> State:
+        """The dual step, and the running means that open units and rank agents."""
+        with torch.no_grad():
+            tariff, density_BNL = goods.tariff, goods.density_BNL.double()
+            tokens = tariff.length_B.sum().clamp(min=1)
+            flops_BNL = tariff.double_BNL * goods.may_BNL
+            supply = goods.supply_BL.sum().clamp(min=1)
+            price = state["price"] if "price" in state else self._opening_price(goods)
+            gain_BNL = (density_BNL - price).clamp(min=0) * flops_BNL
+            gain_U = goods.over_units(gain_BNL.sum((0, 2))[None, :, None]).sum(-1)[0] / tokens
+            surplus_U = gain_U - price * tariff.setup_flops_U
+            asked_BNL = flops_BNL * (density_BNL > price)
+            asked_BNL = asked_BNL * goods.over_agents((surplus_U >= 0)[None], True)
+            fee = (tariff.setup_flops_U * (surplus_U >= 0)).sum() * tokens
+            ratio = (asked_BNL.sum() + fee) / supply
+            standing_N = density_BNL.sum((0, 2)) / tokens
+            if "price" in state:
+                price = price * torch.exp(self.rate * (ratio - 1).clamp(-1, 1))
+                keep = self.memory
+                surplus_U = keep * state["surplus_U"] + (1 - keep) * surplus_U
+                standing_N = keep * state["standing_N"] + (1 - keep) * standing_N
+            return {"price": price, "surplus_U": surplus_U, "standing_N": standing_N}
+
+    @staticmethod
+    def _opening_price(goods: Goods) -> Tensor:
+        """The uniform price that would have cleared the first batch as a whole, fees apart."""
+        density_BNL = goods.density_BNL.double()
+        flops_BNL = goods.tariff.double_BNL * goods.may_BNL
+        low, high = density_BNL.new_zeros(()), density_BNL.max() + 1 / FLOPS_PER_GFLOP
+        for _ in range(30):
+            middle = (low + high) / 2
+            over = (flops_BNL * (density_BNL > middle)).sum() > goods.supply_BL.sum()
+            low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+        return high

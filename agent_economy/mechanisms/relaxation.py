@@ -1,0 +1,103 @@
+"""Soft clearing at a uniform price, with the gradient through the price.
+
+At price ``p`` a bid of density ``d`` is served to the degree ``sigmoid((d - p) / T)``, and a unit
+with a fee ``S`` opens to the degree ``sigmoid(surplus / (T * (S + W)))`` where its surplus is
+``sum w T softplus((d - p) / T) - p S`` (the entropy-smoothed linear program, whose optimum is
+reached as ``T`` falls to 0). The price makes expected spend equal supply; it is found by
+bisection, and one differentiable Newton step at the solution gives the implicit gradient
+``dp/dx = -(dF/dx) / (dF/dp)`` (Amos and Kolter 2017 give the general case).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Goods
+
+_BISECTIONS = 60
+
+
+def clearing_price(excess: Callable[[Tensor], Tensor], high_M: Tensor) -> Tensor:
+    """The price at which a decreasing excess demand is zero, differentiable implicitly.
+
+    Args:
+        excess: expected spend less supply at prices (M,), decreasing, differentiable.
+        high_M: prices at which there is no excess demand.
+
+    Returns:
+        Prices (M,), at least 0: where supply exceeds demand at price 0 the price is 0 and has no
+        gradient (a sigmoid at half its height would ask for a negative price).
+    """
+    with torch.no_grad():
+        low, high = torch.zeros_like(high_M), high_M.detach().clone()
+        slack = excess(low) <= 0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            over = excess(middle) > 0
+            low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+        price = torch.where(slack, 0.0, (low + high) / 2)
+    if not torch.is_grad_enabled():
+        return price
+    probe = price.clone().requires_grad_()
+    slope = torch.autograd.grad(excess(probe).sum(), probe)[0]
+    safe = torch.where(slope < 0, slope, -1.0)
+    step = torch.where(slack | (slope >= 0), 0.0, excess(price) / safe)
+    return price - (step - step.detach())
+
+
+def soft_allocation(goods: Goods, temperature: float, price: Tensor) -> tuple[Tensor, Tensor]:
+    """Gates at a price (B, 1, 1), and how far each unit opens (B, U)."""
+    gap_BNL = (goods.density_BNL - price) / temperature
+    gate_BNL = torch.sigmoid(gap_BNL) * goods.may_BNL
+    tariff = goods.tariff
+    if not tariff.fee_agents:
+        return gate_BNL, gate_BNL.new_ones((gate_BNL.shape[0], 0))
+    gflops_BNL = tariff.double_BNL.to(gate_BNL.dtype) / FLOPS_PER_GFLOP * goods.may_BNL
+    fee_BU = tariff.setup_flops_BU / FLOPS_PER_GFLOP
+    gain_BU = goods.over_units(gflops_BNL * softplus(gap_BNL)).sum(-1)
+    size_BU = fee_BU + goods.over_units(gflops_BNL).sum(-1)
+    open_BU = torch.sigmoid(
+        (gain_BU - price[:, 0] * fee_BU / temperature) / size_BU.clamp(min=1e-30)
+    )
+    # A row with nobody to serve opens nothing.
+    open_BU = open_BU * goods.over_units(goods.may_BNL).any(-1)
+    return gate_BNL * goods.over_agents(open_BU, 1.0), open_BU
+
+
+def soft_market(goods: Goods, temperature: float) -> tuple[Tensor, Tensor]:
+    """Soft gates (B, N, L) and the uniform price of every row or batch, shape (M, 1, 1)."""
+
+    def relative_excess_M(price_M: Tensor) -> Tensor:
+        price = price_M[:, None, None].expand(goods.value_BNL.shape[0], 1, 1)
+        gate_BNL, open_BU = soft_allocation(goods, temperature, price)
+        spend_B = goods.tariff.total_flops_BN(gate_BNL).sum(1) + goods.fees_B(open_BU)
+        excess_M = goods.per_market_sum(spend_B) - goods.supply_M
+        return (excess_M / goods.supply_M.clamp(min=1)).to(price_M.dtype)
+
+    # At this price no bid is served to more than exp(-40).
+    peak_B = goods.density_BNL.detach().amax((1, 2)) + 40 * temperature
+    high_M = peak_B.amax(0, keepdim=True) if goods.scope == "batch" else peak_B
+    price = clearing_price(relative_excess_M, high_M)[:, None, None]
+    rows = goods.value_BNL.shape[0]
+    return soft_allocation(goods, temperature, price.expand(rows, 1, 1))[0], price
+
+
+def soft_tokens(goods: Goods, open_BU: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Soft gates (B, N, L) and prices (B, 1, L) when each token clears within its own supply."""
+    left_BL = goods.supply_BL - goods.reserve_BL(goods.fees_B(open_BU))
+    may_BNL = goods.may_BNL & goods.over_agents(open_BU, True)
+
+    def gate_BNL(price_BL: Tensor) -> Tensor:
+        return torch.sigmoid((goods.density_BNL - price_BL[:, None]) / temperature) * may_BNL
+
+    def relative_excess_BL(price_BL: Tensor) -> Tensor:
+        spend_BL = (gate_BNL(price_BL) * goods.tariff.double_BNL).sum(1)
+        return ((spend_BL - left_BL) / left_BL.clamp(min=1)).to(price_BL.dtype)
+
+    high_BL = goods.density_BNL.detach().amax(1) + 40 * temperature
+    price_BL = clearing_price(relative_excess_BL, high_BL)
+    return gate_BNL(price_BL), price_BL[:, None]
