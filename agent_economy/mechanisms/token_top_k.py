@@ -59,8 +59,7 @@ class TokenTopK(Mechanism):
         dense_BN = tariff.served_flops_BN * open_BN
         left_B1 = supply_B1 - goods.fees_B(open_BU)[:, None]
         capacity_B1 = left_B1.double() / dense_BN.sum(-1, keepdim=True).clamp(min=1)
-        # rounded down with a margin: the products must not add up to more than is left
-        budget_BN1 = (dense_BN * capacity_B1 * (1 - 1e-12)).floor()[..., None]
+        budget_BN1 = (dense_BN * capacity_B1).floor()[..., None]
 
         order_BNL = descending(density_BNL)
         flops_BNL = tariff.double_BNL.expand(density_BNL.shape).gather(-1, order_BNL)

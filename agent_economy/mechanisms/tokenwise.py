@@ -1,5 +1,6 @@
-"""Clearing each token by itself: the row opens units first, then every token buys within its own
-supply, less its share of the fees.
+"""Clearing each token by itself, within its own supply.
+
+The row opens units first; every token then buys from what its share of the fees leaves it.
 """
 
 from __future__ import annotations
