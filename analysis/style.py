@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle, islice
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,19 +52,23 @@ HEAD, BLOCK = "#0072B2", "#E69F00"
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442"]
 PHASE_COLOURS = [_COLOURS[i] for i in (0, 4, 2, 5, 3)]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-# Fixed, so that a mechanism wears one colour in every run that is laid beside another.
-_KNOWN = ["uniform_price", "greedy_density", "posted_price", "token_top_k"]
+# Fixed, so that a mechanism or a policy wears one colour in every run that is laid beside another.
+_MECHANISMS = ["uniform_price", "greedy_density", "posted_price", "token_top_k"]
+_POLICIES = ["taylor", "fisher", "activation_norm", "constant"]
+_SLOTS = {name: slot for known in (_MECHANISMS, _POLICIES) for slot, name in enumerate(known)}
 
 
 def line_styles(names: Sequence[str]) -> dict[str, dict[str, object]]:
     """A colour and a marker for each named line, the same in every figure and every run."""
-    fixed = [name for name in _KNOWN if name in names]
-    free = [name for name in dict.fromkeys(names) if name not in _KNOWN and name != "uniform"]
-    slots = [_KNOWN.index(name) for name in fixed]
-    spare = islice(cycle([i for i in range(len(_COLOURS)) if i not in slots]), len(free))
+    slots = {name: _SLOTS[name] for name in names if name in _SLOTS}
+    # Newcomers begin where the known names end, and take a known name's place last.
+    free = [i % len(_COLOURS) for i in range(4, 4 + len(_COLOURS))]
+    spare = cycle([slot for slot in free if slot not in slots.values()] or free)
+    for name in dict.fromkeys(names):
+        if name not in _SLOTS and name != "uniform":
+            slots[name] = next(spare)
     styles: dict[str, dict[str, object]] = {
-        name: {"color": _COLOURS[slot], "marker": _MARKERS[slot]}
-        for name, slot in [*zip(fixed, slots, strict=True), *zip(free, spare, strict=True)]
+        name: {"color": _COLOURS[slot], "marker": _MARKERS[slot]} for name, slot in slots.items()
     }
     if "uniform" in names:
         styles["uniform"] = {

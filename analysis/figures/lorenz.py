@@ -39,20 +39,22 @@ class Lorenz(Figure):
             raise Missing("the run recorded no agents")
         agents = scarce(one_scope(lead_rows(agents)))
         curves = []
+        budget = float(agents["budget_fraction"].iloc[0])
         for mechanism, rows in agents.groupby("mechanism", sort=False):
             last = rows[rows["step"] == rows["step"].max()]
             served = rows.groupby(["layer", "agent"])["served_fraction"].mean()
-            curves.append(("wealth", mechanism, last["wallet_credits"]))
-            curves.append(("allocation", mechanism, served))
+            curves.append(_curve("wealth", mechanism, budget, last["wallet_credits"]))
+            curves.append(_curve("allocation", mechanism, budget, served))
         if "attention" in run.tables:
             attention = run.table("attention")
             for setting in ("dense", "scarce"):
                 rows = attention[attention["setting"] == setting]
                 if len(rows):
-                    received = showcase(rows).groupby("key")["attention"].sum()
-                    curves.append(("attention", setting, received))
-        budget = float(agents["budget_fraction"].iloc[0])
-        return pd.concat([_curve(*curve, budget) for curve in curves], ignore_index=True)
+                    rows = showcase(rows)
+                    received = rows.groupby("key")["attention"].sum()
+                    budget = float(rows["budget_fraction"].iloc[0])
+                    curves.append(_curve("attention", setting, budget, received))
+        return pd.concat(curves, ignore_index=True)
 
     def draw(self, data: pd.DataFrame) -> Canvas:
         """One panel per kind of holding, each curve's Gini coefficient in its legend."""
@@ -74,7 +76,7 @@ class Lorenz(Figure):
                 label = f"{words(series)}: {line['gini'].iloc[0]:.3f}"
                 ax.plot(line["population"], line["held"], markevery=points, label=label, **style)
             members = "tokens" if kind == "attention" else "agents"
-            budget = percent(part["budget_fraction"].iloc[0])
+            budget = percent(part["budget_fraction"].iloc[-1])
             ax.set_title(f"{kind}, {budget} supply")
             ax.set_xlabel(f"poorest share of {members}")
             ax.grid(True)
@@ -94,7 +96,7 @@ class Lorenz(Figure):
         return canvas
 
 
-def _curve(holding: str, series: str, values: pd.Series, budget: float) -> pd.DataFrame:
+def _curve(holding: str, series: str, budget: float, values: pd.Series) -> pd.DataFrame:
     """One Lorenz curve as rows; a debt counts as holding nothing."""
     values = values.clip(lower=0)
     population, held = lorenz(values)

@@ -46,7 +46,7 @@ Cell = tuple[str, str, str, float, int]
 CELL = ["mechanism", "policy", "scope", "budget_fraction", "seed"]
 # How much utility each choice keeps when compute is scarce: made up, random bids do worst.
 SKILL = {"uniform_price": 1.0, "greedy_density": 0.96, "posted_price": 0.8, "token_top_k": 0.55}
-WIT = {"taylor": 1.0, "fisher": 0.85, "activation_norm": 0.45, "constant": 0.3, "random": 0.2}
+WORTH = {"taylor": 1.0, "fisher": 0.85, "activation_norm": 0.45, "constant": 0.3, "random": 0.2}
 
 
 def make_run(folder: Path, tables: dict[str, pd.DataFrame], config: str = CONFIG) -> Path:
@@ -78,7 +78,7 @@ def with_cell(cell: Cell, rows: pd.DataFrame) -> pd.DataFrame:
 
 def metrics_of(cell: Cell, generator: np.random.Generator) -> pd.DataFrame:
     mechanism, policy, scope, budget, _ = cell
-    keep = SKILL.get(mechanism, 0.5) * WIT[policy] if mechanism != "uniform" else 0.33
+    keep = SKILL.get(mechanism, 0.5) * WORTH[policy] if mechanism != "uniform" else 0.33
     hardness = np.random.default_rng(99).normal(0, 0.03, STEPS)  # The batches are shared.
     noise = hardness + generator.normal(0, 0.03, STEPS)
     loss = (1 - budget) ** (1.2 + 1.6 * keep) * (0.75 if scope == "sequence" else 0.85)
