@@ -71,7 +71,7 @@ def write_report(run_dirs: Sequence[Path]) -> Path:
     page = runs[0].path / REPORT
     with one_line_if_disk_full(page.parent):
         sections = [_section(run) for run in runs]
-        measured = {s.name: s.summary for s in sections if s.summary}
+        measured = [(s.name, s.summary) for s in sections if s.summary]
         together = side_by_side(measured) if len(measured) > 1 else None
         write_atomic(page, _template().render(sections=sections, together=together))
     return page
@@ -97,11 +97,9 @@ def draw(figure: Figure, run: Run) -> Plate:
 
 
 def _section(run: Run) -> Section:
-    metrics = run.table("metrics") if "metrics" in run.tables else None
-    measured = metrics is not None and (metrics["metric"] == "utility").any()
-    summary = summarise(metrics) if measured else None
-    verdict = judge(metrics) if measured else None
-    if summary and verdict:
+    summary = verdict = None
+    if "metrics" in run.tables and (run.table("metrics")["metric"] == "utility").any():
+        summary, verdict = summarise(run.table("metrics")), judge(run.table("metrics"))
         _write_csv(run.figures / "summary.csv", summary.frame)
         _write_csv(run.figures / "verdict.csv", verdict.compared)
     return Section(

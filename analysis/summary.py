@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -42,18 +43,18 @@ def summarise(metrics: pd.DataFrame) -> Summary:
     return Summary([percent(b) for b in budgets], _rows(lead, budgets), _rows(rest, budgets), frame)
 
 
-def side_by_side(summaries: dict[str, Summary]) -> Summary:
+def side_by_side(summaries: Sequence[tuple[str, Summary]]) -> Summary:
     """The lead rows of several runs in one table, one column per budget that any of them has.
 
     Args:
-        summaries: by the name of the run.
+        summaries: each with the name of its run; names may repeat.
     """
-    frames = [summary.frame.assign(run=name) for name, summary in summaries.items()]
+    frames = [summary.frame.assign(run=name) for name, summary in summaries]
     frame = pd.concat(frames, ignore_index=True)
     budgets = sorted(frame["budget_fraction"].unique(), reverse=True)
     rows = [
         {"run": name} | row
-        for name, summary in summaries.items()
+        for name, summary in summaries
         for row in _rows(lead_rows(summary.frame), budgets)
     ]
     return Summary([percent(b) for b in budgets], rows, [], frame)

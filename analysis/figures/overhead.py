@@ -23,9 +23,9 @@ class Overhead(Figure):
     title = "What the market costs"
     question = (
         "What does running the economy add to a forward pass on this machine? Bars stack the "
-        "median time of each market phase, as a share of the median forward of the same cell; the "
-        "dashed line is the aim of 10 %. Medians over batches, budgets and seeds. Clock readings "
-        "differ from run to run."
+        "median time of each market phase, as a share of the median forward under the same "
+        "mechanism; the dashed line is the aim of 10 %. Medians over batches, budgets and seeds. "
+        "Clock readings differ from run to run."
     )
     needs = ("timings",)
     place = 80
