@@ -2,7 +2,8 @@
 
 With fees the problem is a fixed-charge knapsack::
 
-    max  sum_i bid_i x_i   s.t.  sum_i w_i x_i + sum_u S_u y_u <= supply,  x_i <= y_u(i),  0 <= x, y <= 1
+    max  sum_i bid_i x_i
+    s.t. sum_i w_i x_i + sum_u S_u y_u <= supply,  x_i <= y_u(i),  0 <= x, y <= 1
 
 Opening unit ``u`` for its ``k`` densest bids is worth ``V_k`` for ``S_u + W_k`` FLOPs, so the
 unit's best bundle trades at its *break-even price* ``max_k V_k / (S_u + W_k)``, and no bid of the

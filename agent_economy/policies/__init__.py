@@ -1,0 +1,10 @@
+"""How agents bid: one file each."""
+
+from __future__ import annotations
+
+from agent_economy.policies.base import Features, LayerTrace, Policy, Trace
+from agent_economy.registry import Registry
+
+POLICIES: Registry[Policy] = Registry("policy", "agent_economy.policies", Policy)
+
+__all__ = ["POLICIES", "Features", "LayerTrace", "Policy", "Trace"]

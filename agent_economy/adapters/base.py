@@ -1,0 +1,105 @@
+"""One class an architecture: where heads and neurons write into the residual stream.
+
+Every agent writes through an output projection, so its gate multiplies its slice of that
+projection's *input*: one rule for heads and for blocks (design, section 4).
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from agent_economy.costs.tariff import LayerShape
+from agent_economy.errors import EconomyError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Sites(NamedTuple):
+    """Modules of one layer.
+
+    Attributes:
+        layer: takes hidden states as its first argument; the market trades on entry.
+        attention_output: projection of the concatenated heads, input width ``H * K``.
+        ffn_output: projection of the neurons, input width ``F``.
+    """
+
+    layer: nn.Module
+    attention_output: nn.Module
+    ffn_output: nn.Module
+
+
+class Adapter(ABC):
+    """Reads an architecture; members fill in the class attributes.
+
+    Attributes:
+        name: ``model.config.model_type``.
+        layers: dotted path from the backbone (``model.base_model``) to the list of layers.
+        attention_output: dotted path from a layer to the projection that heads write through.
+        ffn_output: dotted path from a layer to the projection that neurons write through.
+        gated_ffn: whether the FFN has a gate matrix beside its input matrix.
+        decoder: whether tokens attend to earlier ones only; ``config.is_decoder`` where None.
+
+    Args:
+        model: a Hugging Face model with that architecture, task head or none.
+        block_size: neurons in a block agent.
+
+    Raises:
+        EconomyError: the layer's shape is not what the adapter expects.
+    """
+
+    name: ClassVar[str]
+    layers: ClassVar[str]
+    attention_output: ClassVar[str]
+    ffn_output: ClassVar[str]
+    gated_ffn: ClassVar[bool] = False
+    decoder: ClassVar[bool | None] = None
+
+    def __init__(self, model: PreTrainedModel, block_size: int) -> None:
+        self.model = model
+        self.backbone: nn.Module = model.base_model
+        layers = self.backbone.get_submodule(self.layers)
+        self.sites = [
+            Sites(
+                layer,
+                layer.get_submodule(self.attention_output),
+                layer.get_submodule(self.ffn_output),
+            )
+            for layer in layers.children()
+        ]
+        self.shape = self._shape(block_size)
+
+    def _shape(self, block_size: int) -> LayerShape:
+        config, first = self.model.config, self.sites[0]
+        hidden, width = projection_weight(first.attention_output).shape
+        neurons = {projection_weight(site.ffn_output).shape[1] for site in self.sites}
+        if len(neurons) > 1:
+            raise EconomyError(
+                f"layers of this {self.name} model have FFNs of different widths "
+                f"({sorted(neurons)}); give it an adapter of its own (docs/adapters.md)"
+            )
+        ffn = neurons.pop()
+        if not 1 <= block_size <= ffn:
+            raise EconomyError(f"block_size = {block_size}: choose 1 to {ffn}, the FFN's neurons")
+        heads = config.num_attention_heads
+        causal = config.is_decoder if self.decoder is None else self.decoder
+        return LayerShape(
+            hidden=hidden,
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=width // heads,
+            ffn=ffn,
+            ffn_matrices=3 if self.gated_ffn else 2,
+            block_size=block_size,
+            causal=bool(causal),
+        )
+
+
+def projection_weight(module: nn.Module) -> Tensor:
+    """A projection's weight as (out, in), whether it is a ``Linear`` or GPT-2's ``Conv1D``."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight if isinstance(module, nn.Linear) else weight.T

@@ -1,0 +1,14 @@
+"""BERT: post-norm encoder; its FFN has no module of its own."""
+
+from __future__ import annotations
+
+from agent_economy.adapters.base import Adapter
+
+
+class BertAdapter(Adapter):
+    """Gates before ``attention.output.dense`` and ``output.dense``."""
+
+    name = "bert"
+    layers = "encoder.layer"
+    attention_output = "attention.output.dense"
+    ffn_output = "output.dense"

@@ -1,0 +1,15 @@
+"""GPT-2: pre-norm decoder whose projections are ``Conv1D``."""
+
+from __future__ import annotations
+
+from agent_economy.adapters.base import Adapter
+
+
+class GPT2Adapter(Adapter):
+    """Gates before ``attn.c_proj`` and ``mlp.c_proj``."""
+
+    name = "gpt2"
+    layers = "h"
+    attention_output = "attn.c_proj"
+    ffn_output = "mlp.c_proj"
+    decoder = True

@@ -1,0 +1,318 @@
+"""The front door: a pretrained model with an economy inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from agent_economy.adapters import adapter_for
+from agent_economy.agents.bankruptcy import BANKRUPTCY_RULES
+from agent_economy.agents.income import INCOME_RULES
+from agent_economy.agents.ledger import Ledger
+from agent_economy.agents.population import Population
+from agent_economy.agents.settlement import Settlement
+from agent_economy.config import EconomyConfig, MechanismConfig, Named
+from agent_economy.costs.fixed import FixedFlops, fixed_flops
+from agent_economy.errors import EconomyError
+from agent_economy.executors.masked import MaskedExecutor
+from agent_economy.executors.trace import ProbeLoss, trace
+from agent_economy.market import Market
+from agent_economy.mechanisms import MECHANISMS, Mechanism
+from agent_economy.policies import POLICIES, Policy, Trace
+from agent_economy.registry import Registry
+from agent_economy.runs.seeds import seed_for
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+T = TypeVar("T")
+
+
+class Economy(nn.Module):
+    """A model whose heads and neuron blocks buy the compute they use.
+
+    Call it as the model itself: the output is the model's own, with the forward's ``receipt``
+    added to it.
+
+    Example:
+        >>> economy = Economy.from_model(model, EconomyConfig(budget_fraction=0.5))
+        >>> economy.calibrate(batches, loss)
+        >>> output = economy(**batch)
+        >>> output.receipt.flops_fraction
+        0.497...
+
+    Attributes:
+        model: the pretrained model, unchanged.
+        config: what the economy was made from.
+        adapter: where agents live in the model.
+        population: the agents, as a struct of arrays.
+        ledger: their credits.
+        market: what clears, and its state between forwards.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: EconomyConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.adapter = adapter_for(model, config.block_size)
+        shape, layers = self.adapter.shape, len(self.adapter.sites)
+        self._refuse_peeking(config.mechanism)
+        device = next(model.parameters()).device
+        self.population = Population(layers, shape.heads, shape.agents - shape.heads, device)
+        self.ledger = Ledger(self.population, config.wallet.endowment_credits)
+        self.ledger.open()
+        income = config.wallet.income
+        settlement = Settlement(
+            self.ledger,
+            build(INCOME_RULES, income),
+            build(BANKRUPTCY_RULES, config.wallet.bankruptcy),
+        )
+        self.market = Market(
+            shape, settlement, build_mechanism(config.mechanism), self._fixed(), config.seed
+        )
+        self.market.budget_fraction = config.budget_fraction
+        # Measuring contributions costs time; only this income rule reads them.
+        measure = income.name == "contribution"
+        seed = seed_for(config.seed, "sketch")
+        self.executor = MaskedExecutor(self.adapter, measure=measure, seed=seed)
+        self.is_open = True
+        self.set_policy(build_policy(config.policy, config.seed))
+
+    @classmethod
+    def from_model(
+        cls, model: PreTrainedModel, config: EconomyConfig | None = None, **changes: Any
+    ) -> Economy:
+        """Found an economy inside a model.
+
+        Args:
+            model: a Hugging Face model whose architecture has an adapter.
+            config: how the economy works; defaults where None.
+            changes: fields of the config to set instead, as in ``budget_fraction=0.5``.
+
+        Raises:
+            EconomyError: unknown architecture, mechanism, policy or rule; a value out of range;
+                a mechanism that looks ahead on a decoder.
+        """
+        from pydantic import ValidationError
+
+        base = (config or EconomyConfig()).model_dump()
+        try:
+            return cls(model, EconomyConfig.model_validate({**base, **changes}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise EconomyError(f"economy config: {key}: {first['msg']}") from error
+
+    # --- running -----------------------------------------------------------------------------
+
+    def forward(self, **batch: Any) -> Any:
+        """The model's own output; with ``receipt`` as an attribute, or last in a tuple.
+
+        Inside ``closed()`` it is the bare model's output and nothing else.
+        """
+        if not self.is_open:
+            return self.model(**batch)
+        output, receipt = self.executor.run(batch, self.market)
+        if isinstance(output, tuple):
+            return (*output, receipt)
+        output.receipt = receipt
+        return output
+
+    @contextmanager
+    def closed(self) -> Iterator[PreTrainedModel]:
+        """The exact base model: no hook is left on it, nothing trades, no credit moves."""
+        was_open, self.is_open = self.is_open, False
+        try:
+            yield self.model
+        finally:
+            self.is_open = was_open
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Forwards whose credits, prices and step count are forgotten afterwards."""
+        state = {key: value.clone() for key, value in self.economy_state().items()}
+        try:
+            yield
+        finally:
+            self.load_economy_state(state)
+
+    # --- policies and mechanisms -------------------------------------------------------------
+
+    def set_policy(self, policy: Policy) -> None:
+        """Give every agent the same policy.
+
+        Single agents take another through their Mesa view or ``population.assign_policy``.
+        """
+        self.population.assign_policy(slice(None), policy)
+
+    def set_mechanism(self, config: MechanismConfig) -> None:
+        """Change how the market clears.
+
+        Raises:
+            EconomyError: it is unknown, or looks ahead on a decoder.
+        """
+        self._refuse_peeking(config)
+        self.market.set_mechanism(build_mechanism(config))
+
+    @property
+    def policies(self) -> list[Policy]:
+        """The distinct policies of all agents."""
+        return [each for each in self.population.policies if isinstance(each, Policy)]
+
+    def trace(
+        self, batches: Iterable[dict[str, Any]], loss: ProbeLoss, *, probes: int = 2
+    ) -> Trace:
+        """A dense pass that measures every agent; see ``executors.trace``."""
+        seed = seed_for(self.config.seed, "trace")
+        return trace(self.adapter, batches, loss, probes=probes, seed=seed)
+
+    def calibrate(
+        self, batches: Iterable[dict[str, Any]], loss: ProbeLoss, *, probes: int = 2
+    ) -> None:
+        """Fit every policy that values agents by what they did on real batches.
+
+        Args:
+            batches: inputs of the model.
+            loss: (output, batch, generator) -> scalar, summed over rows; see ``tasks.fidelity``.
+            probes: draws of the loss per batch.
+        """
+        measured = self.trace(batches, loss, probes=probes)
+        for policy in self.policies:
+            policy.fit(measured)
+
+    # --- saving ------------------------------------------------------------------------------
+
+    def economy_state(self) -> dict[str, torch.Tensor]:
+        """Everything that lasts between forwards, the model apart, as named tensors."""
+        state = {f"population.{k}": v for k, v in self.population.state_dict().items()}
+        state |= {f"ledger.{k}": v for k, v in self.ledger.state_dict().items()}
+        for layer, kept in enumerate(self.market.states):
+            state |= {f"mechanism.{layer}.{k}": v for k, v in kept.items()}
+        for layer, price in enumerate(self.market.prices):
+            if price is not None:
+                state[f"price.{layer}"] = price
+        for index, policy in enumerate(self.policies):
+            state |= {f"policy.{index}.{k}": v for k, v in policy.state_dict().items()}
+        state["step"] = torch.tensor(self.market.step)
+        return state
+
+    def load_economy_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Take up what ``economy_state`` gave; the agents' policies must be the same."""
+
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            size = len(prefix)
+            return {k[size:]: v for k, v in state.items() if k.startswith(prefix)}
+
+        self.population.load_state_dict(part("population."))
+        self.ledger.load_state_dict(part("ledger."))
+        layers = range(self.population.layers)
+        self.market.states = [part(f"mechanism.{layer}.") for layer in layers]
+        self.market.prices = [state.get(f"price.{layer}") for layer in layers]
+        for index, policy in enumerate(self.policies):
+            policy.restore(part(f"policy.{index}."))
+        self.market.step = int(state["step"])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model as it is, and the economy beside it (JSON and safetensors)."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        self.model.save_pretrained(folder)
+        tensors = {k: v.detach().clone().contiguous() for k, v in self.economy_state().items()}
+        policies = [{"name": each.name, "seed": each.seed} for each in self.policies]
+        meta = {"config": self.config.model_dump(mode="json"), "policies": policies}
+        meta["budget_fraction"] = self.market.budget_fraction
+        save_file(tensors, folder / "economy.safetensors")
+        (folder / "economy.json").write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Economy:
+        """Read what ``save_pretrained`` wrote.
+
+        Raises:
+            EconomyError: the folder holds no economy.
+        """
+        from safetensors.torch import load_file
+
+        from agent_economy.zoo import load
+
+        folder = Path(folder)
+        if not (folder / "economy.json").exists():
+            raise EconomyError(
+                f"{folder} holds no economy; it should have economy.json beside the model: "
+                "write one with economy.save_pretrained"
+            )
+        meta = json.loads((folder / "economy.json").read_text("utf-8"))
+        economy = cls(load(str(folder)).model, EconomyConfig.model_validate(meta["config"]))
+        economy.load_economy_state(load_file(folder / "economy.safetensors"))
+        economy.market.budget_fraction = meta["budget_fraction"]
+        return economy
+
+    # --- parts -------------------------------------------------------------------------------
+
+    def _refuse_peeking(self, config: MechanismConfig) -> None:
+        member = MECHANISMS.get(config.name)
+        if self.adapter.shape.causal and not member.guarantees.causal:
+            able = [n for n, m in MECHANISMS.members().items() if m.guarantees.causal]
+            raise EconomyError(
+                f"mechanism {config.name!r} looks at later tokens, but {self.adapter.name} is a "
+                f"decoder; choose a causal one: {', '.join(able)}"
+            )
+
+    @torch.no_grad()
+    def _fixed(self) -> FixedFlops:
+        """Watch a three-token probe to see which maps outside the layers run how often."""
+        from transformers.pytorch_utils import Conv1D
+
+        inside = {id(m) for sites in self.adapter.sites for m in sites.layer.modules()}
+        seen: dict[nn.Module, int] = {}
+
+        def note(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            seen[module] = seen.get(module, 0) + args[0].shape[:-1].numel()
+
+        handles = [
+            module.register_forward_pre_hook(note)
+            for module in self.model.modules()
+            if isinstance(module, nn.Linear | Conv1D) and id(module) not in inside
+        ]
+        training = self.model.training
+        device = next(self.model.parameters()).device
+        try:
+            probe = torch.ones(1, 3, dtype=torch.long, device=device)
+            self.model.eval()(input_ids=probe, attention_mask=torch.ones_like(probe))
+        finally:
+            self.model.train(training)
+            for handle in handles:
+                handle.remove()
+        return fixed_flops(list(seen), list(seen.values()), probe.numel())
+
+
+def build(registry: Registry[T], named: Named, **fixed: Any) -> T:
+    """A registered member from its config.
+
+    Raises:
+        EconomyError: unknown name, or an option that its constructor does not take.
+    """
+    member = registry.get(named.name)
+    try:
+        return member(**fixed, **named.options)
+    except TypeError as error:
+        raise EconomyError(
+            f"{registry.noun} {named.name!r} does not take these options: {error}"
+        ) from error
+
+
+def build_mechanism(config: MechanismConfig) -> Mechanism:
+    """A mechanism from its config."""
+    return build(MECHANISMS, config, scope=config.scope)
+
+
+def build_policy(config: Named, seed: int) -> Policy:
+    """A policy from its config."""
+    return build(POLICIES, config, seed=seed_for(seed, "policy", config.name))

@@ -1,0 +1,85 @@
+"""Forward hooks that leave no trace, and the two places where gates enter a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agent_economy.adapters import Adapter
+from agent_economy.costs.tariff import LayerShape
+from agent_economy.errors import EconomyError
+
+OnLayer = Callable[[int, Tensor], None]
+OnSite = Callable[[int, Tensor], Tensor]
+
+
+@contextmanager
+def hooked(
+    adapter: Adapter, on_layer: OnLayer, on_heads: OnSite, on_neurons: OnSite
+) -> Iterator[None]:
+    """Call back at every layer's entry and before both of its output projections.
+
+    Args:
+        adapter: where the sites are.
+        on_layer: called with the layer's index and its hidden states (B, L, D).
+        on_heads: maps the concatenated heads (B, L, H*K) before they are projected.
+        on_neurons: maps the neurons (B, L, F) before they are projected.
+    """
+
+    def entry(index: int) -> Callable[..., None]:
+        def call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            on_layer(index, args[0] if args else kwargs["hidden_states"])
+
+        return call
+
+    def site(index: int, change: OnSite) -> Callable[..., tuple[Tensor]]:
+        def call(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+            return (change(index, args[0]),)
+
+        return call
+
+    handles = []
+    try:
+        for index, sites in enumerate(adapter.sites):
+            handles.append(sites.layer.register_forward_pre_hook(entry(index), with_kwargs=True))
+            handles.append(sites.attention_output.register_forward_pre_hook(site(index, on_heads)))
+            handles.append(sites.ffn_output.register_forward_pre_hook(site(index, on_neurons)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def gate_heads(
+    x: Float[Tensor, "B L W"], gate_BLN: Float[Tensor, "B L N"], shape: LayerShape
+) -> Float[Tensor, "B L W"]:
+    """Multiply each head's slice by its gate."""
+    _same_tokens(x, gate_BLN)
+    gate_BLH = gate_BLN[..., : shape.heads].to(x.dtype)
+    return (x.unflatten(-1, (shape.heads, shape.head_dim)) * gate_BLH[..., None]).flatten(-2)
+
+
+def gate_blocks(
+    x: Float[Tensor, "B L F"], gate_BLN: Float[Tensor, "B L N"], shape: LayerShape
+) -> Float[Tensor, "B L F"]:
+    """Multiply each neuron block by its gate; the last block may be smaller."""
+    _same_tokens(x, gate_BLN)
+    gate_BLG = gate_BLN[..., shape.heads :].to(x.dtype)
+    sizes = shape.block_sizes
+    if sizes[-1] == sizes[0]:
+        return (x.unflatten(-1, (len(sizes), sizes[0])) * gate_BLG[..., None]).flatten(-2)
+    repeats = torch.tensor(sizes, device=x.device)
+    return x * gate_BLG.repeat_interleave(repeats, -1, output_size=shape.ffn)
+
+
+def _same_tokens(x: Tensor, gate_BLN: Tensor) -> None:
+    if x.shape[:2] != gate_BLN.shape[:2]:
+        raise EconomyError(
+            f"a layer's tokens {tuple(gate_BLN.shape[:2])} reach its projection as "
+            f"{tuple(x.shape[:2])}; switch off feed-forward chunking (chunk_size_feed_forward=0)"
+        )

@@ -1,0 +1,213 @@
+"""The market of one model: layer by layer, bids in, gates out, credits settled at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from agent_economy.agents.settlement import Settlement
+from agent_economy.costs.fixed import FixedFlops
+from agent_economy.costs.tariff import LayerShape, layer_tariff
+from agent_economy.errors import EconomyError
+from agent_economy.mechanisms import Clearing, Mechanism, State
+from agent_economy.policies import Features, Policy
+from agent_economy.receipt import Receipt
+from agent_economy.runs.seeds import seed_for
+
+
+class Market:
+    """Clears every layer of a forward and keeps what lasts between forwards.
+
+    Args:
+        shape: sizes of a layer.
+        settlement: the rules of money, with ledger and population.
+        mechanism: how a layer clears.
+        fixed: FLOPs outside the agents.
+        seed: root of the mechanism's draws.
+    """
+
+    def __init__(
+        self,
+        shape: LayerShape,
+        settlement: Settlement,
+        mechanism: Mechanism,
+        fixed: FixedFlops,
+        seed: int,
+    ) -> None:
+        self.shape, self.settlement, self.fixed, self.seed = shape, settlement, fixed, seed
+        self.ledger = settlement.ledger
+        self.population = settlement.ledger.population
+        self.budget_fraction = 1.0
+        #: softness of the gates in credits per GFLOP; None for hard 0/1 gates
+        self.temperature: float | None = None
+        self.step = 0
+        self.timings_ms: dict[str, float] = defaultdict(float)
+        self._left_out: bool | None = None
+        self._seen_version = -1
+        self.set_mechanism(mechanism)
+
+    def set_mechanism(self, mechanism: Mechanism) -> None:
+        """Change how layers clear; what the old mechanism remembered is forgotten."""
+        units, agents = self.shape.kv_heads, self.shape.agents
+        self.mechanism = mechanism
+        self.states: list[State] = [
+            mechanism.initial_state(agents, units, seed_for(self.seed, "mechanism", layer))
+            for layer in range(self.population.layers)
+        ]
+        self.prices: list[Tensor | None] = [None] * self.population.layers
+
+    # --- one forward -------------------------------------------------------------------------
+
+    def open(self, mask_BL: Bool[Tensor, "B L"]) -> None:
+        """A forward begins: price list, supply after the market's own FLOPs, spending limits."""
+        with self._clock("features"):
+            self.mask_BL, self.tariff = mask_BL, layer_tariff(self.shape, mask_BL)
+            self.free = self.budget_fraction >= 1 and not self._anybody_left_out()
+            self.market_flops = self._market_flops()
+            # Whole FLOPs: float64 is exact here, and rounding down never overspends.
+            supply_BL = (self.tariff.dense_flops_BL.double() * self.budget_fraction).floor().long()
+            supply_BL = (supply_BL - self.market_flops).clamp(min=0) * mask_BL
+            self.supply_BL: Tensor = self.tariff.dense_flops_BL if self.free else supply_BL
+            self.limit_YBN = self.ledger.limit_YBN(mask_BL.shape[0], torch.float32)
+            self.active_YN = self.population.by_layer(self.population.active_A)
+            self.contribution_YN = torch.zeros_like(self.limit_YBN[:, 0])
+            self.clearings: list[Clearing | None] = [None] * self.population.layers
+
+    def trade(
+        self, layer: int, hidden_BLD: Float[Tensor, "B L D"]
+    ) -> Float[Tensor, "B L N"] | None:
+        """Collect the layer's bids, clear, and return its gates; None where all are served."""
+        if self.free:
+            return None  # compute is not scarce: no market needs to be run
+        with self._clock("bids"):
+            bid_BLN = self._bids(layer, hidden_BLD)
+        with self._clock("clearing"):
+            order = (
+                bid_BLN,
+                self.tariff,
+                self.supply_BL,
+                self.active_YN[layer],
+                self.limit_YBN[layer],
+                self.states[layer],
+            )
+            if self.temperature is None:
+                clearing, state = self.mechanism.clear(*order)
+            else:
+                clearing, state = self.mechanism.relax(*order, temperature=self.temperature)
+            self.states[layer] = state
+            self.prices[layer] = clearing.price.detach()
+            self.clearings[layer] = clearing
+        return clearing.allocation_BLN
+
+    def served(self, layer: int, contribution_N: Float[Tensor, "N"]) -> None:
+        """Note what the layer's agents were measured to add to the residual stream."""
+        self.contribution_YN[layer] = contribution_N
+
+    def close(self) -> Receipt:
+        """Settle payments, check that nobody overspent, and write the receipt.
+
+        Raises:
+            EconomyError: bids were not finite, FLOPs exceed supply, or credits do not add up.
+        """
+        with self._clock("ledger"):
+            layers, agents = self.population.layers, self.population.agents_per_layer
+            payment_YN = self.contribution_YN.new_zeros((layers, agents), dtype=torch.float64)
+            served_YN = payment_YN + self.mask_BL.sum()
+            sound = payment_YN.new_ones((), dtype=torch.bool)
+            for layer, clearing in enumerate(self.clearings):
+                if clearing is None:
+                    continue
+                payment_YN[layer] = clearing.payment_BLN.detach().sum((0, 1))
+                served_YN[layer] = clearing.allocation_BLN.detach().sum((0, 1))
+                sound = sound & clearing.welfare.isfinite().all() & self._within(clearing)
+            self.settlement.settle(
+                payment_YN.flatten(), served_YN.flatten(), self.contribution_YN.double().flatten()
+            )
+            # One read of the device per forward, here, where the result is due anyway.
+            left_out = ~self.population.active_A.all()
+            was_sound, self._left_out = torch.stack((sound, left_out)).tolist()
+            if not was_sound:
+                raise EconomyError(
+                    "the market broke an invariant: bids are not finite, or spend exceeds supply; "
+                    "check the policies' inputs, or report this with the config"
+                )
+        with self._clock("recording"):
+            receipt = Receipt(
+                tariff=self.tariff,
+                mask_BL=self.mask_BL,
+                clearings=self.clearings,
+                supply_flops_BL=self.supply_BL,
+                market_flops_per_token=self.market_flops,
+                fixed=self.fixed,
+            )
+        receipt.timings_ms.update(self.timings_ms)
+        self.timings_ms.clear()
+        self.step += 1
+        return receipt
+
+    # --- parts -------------------------------------------------------------------------------
+
+    def _anybody_left_out(self) -> bool:
+        """Whether an agent is muted or bankrupt; read anew only after somebody changed agents."""
+        if self._left_out is None or self._seen_version != self.population.version:
+            self._left_out = not bool(self.population.active_A.all())
+            self._seen_version = self.population.version
+        return self._left_out
+
+    def _within(self, clearing: Clearing) -> Tensor:
+        """Whether a layer's spend stays within supply, in its scope; soft gates to rounding."""
+        scope = self.mechanism.scope
+        supply = self.supply_BL if scope == "token" else self.supply_BL.sum(1)
+        supply = supply.sum(0, keepdim=True) if scope == "batch" else supply
+        slack = 0.0 if self.temperature is None else 1e-4
+        return (clearing.spend_flops <= supply * (1 + slack)).all()
+
+    def _bids(self, layer: int, hidden_BLD: Tensor) -> Tensor:
+        """One (B, L, N) tensor, one call per group of agents that share a policy."""
+        groups = self.population.policy_groups(layer)
+        parts = [
+            policy.bid(
+                Features(
+                    layer,
+                    self.step,
+                    hidden_BLD,
+                    agents_N,
+                    self.limit_YBN[layer],
+                    self.prices[layer],
+                )
+            )
+            for policy, agents_N in groups
+        ]
+        if len(parts) == 1 and parts[0].shape[-1] == self.shape.agents:
+            return parts[0]
+        rows, length, _ = hidden_BLD.shape
+        bid_BLN = hidden_BLD.new_zeros(rows, length, self.shape.agents)
+        for (_, agents_N), part in zip(groups, parts, strict=True):
+            bid_BLN = bid_BLN.index_copy(-1, agents_N, part.to(bid_BLN.dtype))
+        return bid_BLN
+
+    def _market_flops(self) -> int:
+        """FLOPs per token and layer of bidding and clearing."""
+        hidden = self.shape.hidden
+        bidding = sum(
+            policy.flops_per_token(hidden, len(agents_N))
+            for policy, agents_N in self.population.policy_groups(0)
+            if isinstance(policy, Policy)
+        )
+        if self.mechanism.flops_per_bid == 0:
+            return 0  # nobody bids where nobody listens
+        return bidding + self.mechanism.flops_per_bid * self.shape.agents
+
+    @contextmanager
+    def _clock(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings_ms[phase] += (time.perf_counter() - start) * 1e3

@@ -1,0 +1,93 @@
+"""What every bid policy is: features of a layer in, one bid per token and agent out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from agent_economy.errors import EconomyError
+
+
+class Features(NamedTuple):
+    """What a policy sees when a layer's market opens.
+
+    Attributes:
+        layer: which layer.
+        step: forwards so far.
+        hidden_BLD: hidden states on entry to the layer.
+        agents_N: which of the layer's agents this call bids for.
+        limit_BN: credits that each agent of the layer may spend on each row.
+        price: the layer's last price, broadcastable to (B, L, N); None before the first.
+    """
+
+    layer: int
+    step: int
+    hidden_BLD: Float[Tensor, "B L D"]
+    agents_N: Int[Tensor, "n"]
+    limit_BN: Float[Tensor, "B N"]
+    price: Tensor | None
+
+
+class LayerTrace(NamedTuple):
+    """What one layer's agents did in a dense calibration pass over tokens ``T``.
+
+    Attributes:
+        hidden_TD: hidden states on entry.
+        gradient_STN: derivative of each of ``S`` losses with respect to every gate at 1.
+        norm_TN: norm of what each agent adds to the residual stream.
+    """
+
+    hidden_TD: Float[Tensor, "T D"]
+    gradient_STN: Float[Tensor, "S T N"]
+    norm_TN: Float[Tensor, "T N"]
+
+
+Trace = list[LayerTrace]
+
+
+class Policy(nn.Module, ABC):
+    """Bids for a group of agents in one call.
+
+    Attributes:
+        name: what configs call it.
+        calibrated: whether ``fit`` must see a trace before the first bid.
+
+    Args:
+        seed: of whatever the policy draws.
+    """
+
+    name: ClassVar[str]
+    calibrated: ClassVar[bool] = False
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def fit(self, trace: Trace) -> None:
+        """Learn valuations from a calibration pass; nothing to learn by default."""
+
+    @abstractmethod
+    def bid(self, features: Features) -> Float[Tensor, "B L n"]:
+        """Credits offered for serving each token, >= 0, for ``features.agents_N``."""
+
+    def flops_per_token(self, hidden: int, agents: int) -> int:
+        """FLOPs of bidding for one token in one layer, charged to the market."""
+        return 0
+
+    def restore(self, tables: dict[str, Tensor]) -> None:
+        """Take up saved buffers, whatever their shapes.
+
+        Raises:
+            EconomyError: the policy needs tables that are not among them.
+        """
+        for key, table in tables.items():
+            self.register_buffer(key, table)
+        if self.calibrated and not tables:
+            raise EconomyError(f"policy {self.name!r} was saved before it was calibrated")
+
+    def extra_repr(self) -> str:
+        """The policy's name, for printing."""
+        return f"name={self.name!r}"
