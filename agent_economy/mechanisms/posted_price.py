@@ -43,7 +43,8 @@ import torch
 from torch import Tensor
 
 from agent_economy.mechanisms.base import Guarantees, Mechanism, Scope, State
-from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Goods
+from agent_economy.mechanisms.goods import Goods
+from agent_economy.mechanisms.optimum import optimum
 from agent_economy.mechanisms.order import descending
 
 
@@ -165,12 +166,7 @@ class PostedPrice(Mechanism):
 
     @staticmethod
     def _opening_price(goods: Goods) -> Tensor:
-        """The uniform price that would have cleared the first batch as a whole, fees apart."""
-        density_BNL = goods.density_BNL.double()
-        flops_BNL = goods.tariff.double_BNL * goods.may_BNL
-        low, high = density_BNL.new_zeros(()), density_BNL.max() + 1 / FLOPS_PER_GFLOP
-        for _ in range(30):
-            middle = (low + high) / 2
-            over = (flops_BNL * (density_BNL > middle)).sum() > goods.supply_BL.sum()
-            low, high = torch.where(over, middle, low), torch.where(over, high, middle)
-        return high
+        """The mean over rows of the price that would have cleared the first batch."""
+        mean = goods.density_BNL.double().mean()
+        # A price of 0 would stay 0 under a multiplicative step.
+        return optimum(goods).price_M.double().mean().maximum(1e-3 * mean)
