@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from agent_economy.agents.settlement import Settlement
@@ -50,6 +50,9 @@ class Market:
         self.timings_ms: dict[str, float] = defaultdict(float)
         self._left_out: bool | None = None
         self._seen_version = -1
+        # No token brings less than one that attends to itself alone.
+        alone = layer_tariff(shape, torch.ones(1, 1, dtype=torch.bool))
+        self._least_dense_flops = float(alone.dense_flops_BL)
         self.set_mechanism(mechanism)
 
     def set_mechanism(self, mechanism: Mechanism) -> None:
@@ -65,15 +68,27 @@ class Market:
     # --- one forward -------------------------------------------------------------------------
 
     def open(self, mask_BL: Bool[Tensor, "B L"]) -> None:
-        """A forward begins: price list, supply after the market's own FLOPs, spending limits."""
+        """A forward begins: price list, supply, spending limits; nothing is learned before close.
+
+        A market is run where compute is scarce and every token's supply can pay for it.
+        """
+        self.timings_ms.clear()
         with self._clock("features"):
             self.mask_BL, self.tariff = mask_BL, layer_tariff(self.shape, mask_BL)
-            self.free = self.budget_fraction >= 1 and not self._anybody_left_out()
-            self.market_flops = self._market_flops()
+            self.scarce = self.budget_fraction < 1
+            self.free = not self.scarce and not self._anybody_left_out()
+            layers = range(self.population.layers)
+            asked_Y = [self._market_flops(layer) for layer in layers]
             # Whole FLOPs: float64 is exact here, and rounding down never overspends.
-            supply_BL = (self.tariff.dense_flops_BL.double() * self.budget_fraction).floor().long()
-            supply_BL = (supply_BL - self.market_flops).clamp(min=0) * mask_BL
-            self.supply_BL: Tensor = self.tariff.dense_flops_BL if self.free else supply_BL
+            least = int(self._least_dense_flops * self.budget_fraction)
+            self.run_Y = [self.scarce and asked <= least for asked in asked_Y]
+            self.market_flops_Y = [
+                asked if run else 0 for asked, run in zip(asked_Y, self.run_Y, strict=True)
+            ]
+            dense_BL = self.tariff.dense_flops_BL
+            supply_BL = (dense_BL.double() * self.budget_fraction).floor().long()
+            self.supply_BL: Tensor = supply_BL if self.scarce else dense_BL
+            self._learned: dict[int, tuple[State, Tensor]] = {}
             self.limit_YBN = self.ledger.limit_YBN(mask_BL.shape[0], torch.float32)
             self.active_YN = self.population.by_layer(self.population.active_A)
             self.contribution_YN = torch.zeros_like(self.limit_YBN[:, 0])
@@ -85,13 +100,16 @@ class Market:
         """Collect the layer's bids, clear, and return its gates; None where all are served."""
         if self.free:
             return None  # compute is not scarce: no market needs to be run
+        if not self.run_Y[layer]:
+            self.clearings[layer] = clearing = self._decree(layer)
+            return clearing.allocation_BLN
         with self._clock("bids"):
             bid_BLN = self._bids(layer, hidden_BLD)
         with self._clock("clearing"):
             order = (
                 bid_BLN,
                 self.tariff,
-                self.supply_BL,
+                self._on_offer(layer),
                 self.active_YN[layer],
                 self.limit_YBN[layer],
                 self.states[layer],
@@ -100,8 +118,7 @@ class Market:
                 clearing, state = self.mechanism.clear(*order)
             else:
                 clearing, state = self.mechanism.relax(*order, temperature=self.temperature)
-            self.states[layer] = state
-            self.prices[layer] = clearing.price.detach()
+            self._learned[layer] = state, clearing.price.detach()
             self.clearings[layer] = clearing
         return clearing.allocation_BLN
 
@@ -125,7 +142,9 @@ class Market:
                     continue
                 payment_YN[layer] = clearing.payment_BLN.detach().sum((0, 1))
                 served_YN[layer] = clearing.allocation_BLN.detach().sum((0, 1))
-                sound = sound & clearing.welfare.isfinite().all() & self._within(clearing)
+                sound = sound & clearing.welfare.isfinite().all() & self._within(layer)
+            # No broken payment ever reaches a wallet.
+            payment_YN = torch.where(sound, payment_YN, 0.0)
             self.settlement.settle(
                 payment_YN.flatten(), served_YN.flatten(), self.contribution_YN.double().flatten()
             )
@@ -137,13 +156,15 @@ class Market:
                     "the market broke an invariant: bids are not finite, or spend exceeds supply; "
                     "check the policies' inputs, or report this with the config"
                 )
+            for layer, (state, price) in self._learned.items():
+                self.states[layer], self.prices[layer] = state, price
         with self._clock("recording"):
             receipt = Receipt(
                 tariff=self.tariff,
                 mask_BL=self.mask_BL,
                 clearings=self.clearings,
                 supply_flops_BL=self.supply_BL,
-                market_flops_per_token=self.market_flops,
+                market_flops_Y=self.market_flops_Y,
                 fixed=self.fixed,
             )
         receipt.timings_ms.update(self.timings_ms)
@@ -160,10 +181,34 @@ class Market:
             self._seen_version = self.population.version
         return self._left_out
 
-    def _within(self, clearing: Clearing) -> Tensor:
+    def _on_offer(self, layer: int) -> Int[Tensor, "B L"]:
+        """What each token's supply leaves to agents once the layer's market has been paid for."""
+        return self.supply_BL - self.market_flops_Y[layer] * self.mask_BL
+
+    def _decree(self, layer: int) -> Clearing:
+        """The gates of a layer without a market: all in business serve for nothing, or none do.
+
+        All do where compute is not scarce; none where supply cannot even pay for a market.
+        """
+        rows, length = self.mask_BL.shape
+        goods = Goods.of(
+            self.contribution_YN.new_zeros(rows, length, self.shape.agents),
+            self.tariff,
+            self.supply_BL,
+            self.active_YN[layer],
+            self.limit_YBN[layer],
+            self.mechanism.scope,
+        )
+        nobody = torch.zeros_like(goods.may_BNL)
+        free = goods.value_BNL.new_zeros(1, 1, 1)
+        return goods.settle(nobody if self.scarce else goods.may_BNL, free, nobody[:1, :1, :1])
+
+    def _within(self, layer: int) -> Tensor:
         """Whether a layer's spend stays within supply, in its scope; soft gates to rounding."""
+        clearing, supply = self.clearings[layer], self._on_offer(layer)
+        assert clearing is not None
         scope = self.mechanism.scope
-        supply = self.supply_BL if scope == "token" else self.supply_BL.sum(1)
+        supply = supply if scope == "token" else supply.sum(1)
         supply = supply.sum(0, keepdim=True) if scope == "batch" else supply
         slack = 0.0 if self.temperature is None else 1e-4
         return (clearing.spend_flops <= supply * (1 + slack)).all()
@@ -192,16 +237,16 @@ class Market:
             bid_BLN = bid_BLN.index_copy(-1, agents_N, part.to(bid_BLN.dtype))
         return bid_BLN
 
-    def _market_flops(self) -> int:
-        """FLOPs per token and layer of bidding and clearing."""
+    def _market_flops(self, layer: int) -> int:
+        """FLOPs per token of bidding and clearing in a layer."""
+        if self.mechanism.flops_per_bid == 0:
+            return 0  # nobody bids where nobody listens
         hidden = self.shape.hidden
         bidding = sum(
             policy.flops_per_token(hidden, len(agents_N))
-            for policy, agents_N in self.population.policy_groups(0)
+            for policy, agents_N in self.population.policy_groups(layer)
             if isinstance(policy, Policy)
         )
-        if self.mechanism.flops_per_bid == 0:
-            return 0  # nobody bids where nobody listens
         return bidding + self.mechanism.flops_per_bid * self.shape.agents
 
     @contextmanager

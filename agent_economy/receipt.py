@@ -22,9 +22,9 @@ class Receipt:
         mask_BL: real tokens.
         clearings: what each layer's market decided; None where it was not run and everybody
             served for nothing.
-        supply_flops_BL: FLOPs that each token brought to each layer's market.
-        market_flops_L: what bidding and clearing cost, per token and layer, charged before
-            supply reached the market.
+        supply_flops_BL: FLOPs that each token brought to each layer, the market's own included.
+        market_flops_Y: what bidding and clearing cost per token in each layer, paid out of supply
+            before agents were served; 0 where no market was run.
         fixed: FLOPs that no agent can save, reported beside.
         wallet_A: wallets after settlement, credits.
     """
@@ -33,7 +33,7 @@ class Receipt:
     mask_BL: Bool[Tensor, "B L"]
     clearings: list[Clearing | None]
     supply_flops_BL: Int[Tensor, "B L"]
-    market_flops_per_token: int
+    market_flops_Y: list[int]
     fixed: FixedFlops
     timings_ms: dict[str, float] = field(default_factory=dict)
 
@@ -68,8 +68,7 @@ class Receipt:
     @property
     def market_flops(self) -> int:
         """FLOPs of bidding and clearing, in the layers whose market was run."""
-        run = sum(clearing is not None for clearing in self.clearings)
-        return run * self.market_flops_per_token * int(self.mask_BL.sum())
+        return sum(self.market_flops_Y) * int(self.mask_BL.sum())
 
     @property
     def dense_flops(self) -> int:
@@ -78,7 +77,7 @@ class Receipt:
 
     @property
     def supply_flops(self) -> int:
-        """FLOPs on offer to agents in all layers, after the market's own cost."""
+        """FLOPs on offer in all layers: for agents and for the markets that serve them."""
         return int(self.supply_flops_BL.sum()) * len(self.clearings)
 
     @property
