@@ -15,7 +15,9 @@ from agent_economy.agents.settlement import Settlement
 from agent_economy.costs.fixed import FixedFlops
 from agent_economy.costs.tariff import LayerShape, layer_tariff
 from agent_economy.errors import EconomyError
-from agent_economy.mechanisms import Clearing, Mechanism, State
+from agent_economy.mechanisms import Clearing, Mechanism, Scope, State
+from agent_economy.mechanisms.goods import Goods
+from agent_economy.mechanisms.optimum import optimum
 from agent_economy.policies import Features, Policy
 from agent_economy.receipt import Receipt
 from agent_economy.runs.seeds import seed_for
@@ -46,6 +48,8 @@ class Market:
         self.budget_fraction = 1.0
         #: softness of the gates in credits per GFLOP; None for hard 0/1 gates
         self.temperature: float | None = None
+        #: whether each clearing is compared with the linear program's optimum (costs a sort)
+        self.measure_optimum = False
         self.step = 0
         self.timings_ms: dict[str, float] = defaultdict(float)
         self._left_out: bool | None = None
@@ -93,6 +97,9 @@ class Market:
             self.active_YN = self.population.by_layer(self.population.active_A)
             self.contribution_YN = torch.zeros_like(self.limit_YBN[:, 0])
             self.clearings: list[Clearing | None] = [None] * self.population.layers
+            #: the last forward's bids, layer by layer
+            self.bids: dict[int, Tensor] = {}
+            self.optimal_welfare = torch.zeros((), dtype=torch.float64, device=mask_BL.device)
 
     def trade(
         self, layer: int, hidden_BLD: Float[Tensor, "B L D"]
@@ -104,7 +111,7 @@ class Market:
             self.clearings[layer] = clearing = self._decree(layer)
             return clearing.allocation_BLN
         with self._clock("bids"):
-            bid_BLN = self._bids(layer, hidden_BLD)
+            bid_BLN = self.bids[layer] = self._bids(layer, hidden_BLD)
         with self._clock("clearing"):
             order = (
                 bid_BLN,
@@ -120,6 +127,12 @@ class Market:
                 clearing, state = self.mechanism.relax(*order, temperature=self.temperature)
             self._learned[layer] = state, clearing.price.detach()
             self.clearings[layer] = clearing
+        if self.measure_optimum:
+            scope: Scope = "batch" if self.mechanism.scope == "batch" else "sequence"
+            # What wallets cannot pay for is part of the loss that efficiency reports.
+            unlimited_BN = torch.full_like(self.limit_YBN[layer], torch.inf)
+            goods = Goods.of(*order[:4], unlimited_BN, scope)
+            self.optimal_welfare += optimum(goods).welfare_M.sum()
         return clearing.allocation_BLN
 
     def served(self, layer: int, contribution_N: Float[Tensor, "N"]) -> None:
@@ -166,6 +179,7 @@ class Market:
                 supply_flops_BL=self.supply_BL,
                 market_flops_Y=self.market_flops_Y,
                 fixed=self.fixed,
+                optimal_welfare=float(self.optimal_welfare) if self.measure_optimum else None,
             )
         receipt.timings_ms.update(self.timings_ms)
         self.timings_ms.clear()

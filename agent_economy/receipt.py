@@ -26,7 +26,9 @@ class Receipt:
         market_flops_Y: what bidding and clearing cost per token in each layer, paid out of supply
             before agents were served; 0 where no market was run.
         fixed: FLOPs that no agent can save, reported beside.
-        wallet_A: wallets after settlement, credits.
+        optimal_welfare: the linear program's optimum for the same bids and supply, over all
+            layers; None where it was not measured.
+        timings_ms: clock readings per phase of the market.
     """
 
     tariff: Tariff
@@ -35,6 +37,7 @@ class Receipt:
     supply_flops_BL: Int[Tensor, "B L"]
     market_flops_Y: list[int]
     fixed: FixedFlops
+    optimal_welfare: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def allocation_BLN(self, layer: int) -> Float[Tensor, "B L N"]:

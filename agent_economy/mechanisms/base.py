@@ -57,6 +57,8 @@ class Mechanism(ABC):
     name: ClassVar[str]
     guarantees: ClassVar[Guarantees]
     scopes: ClassVar[tuple[Scope, ...]] = ("sequence",)
+    #: whether it learns from forward to forward, so that it is worth warming up
+    learns: ClassVar[bool] = False
     #: comparisons and multiply-adds per bid, charged to the market's own FLOPs
     flops_per_bid: ClassVar[int]
 

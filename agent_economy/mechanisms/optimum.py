@@ -107,7 +107,7 @@ def queue(goods: Goods) -> Queue:
         price_MI=price_MI.gather(1, position_MI),
         flops_MI=flops_MI,
         value_MI=value_MI.gather(1, position_MI),
-        unit_MI=unit_I[position_MI],
+        unit_MI=unit_I.expand_as(position_MI).gather(1, position_MI),
         total_MI=flops_MI.cumsum(1),
         position_MI=position_MI,
         within_BUI=within_BUI,

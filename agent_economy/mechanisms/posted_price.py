@@ -68,6 +68,7 @@ class PostedPrice(Mechanism):
     name = "posted_price"
     guarantees = Guarantees(causal=True)
     scopes: ClassVar[tuple[Scope, ...]] = ("sequence",)
+    learns = True
     flops_per_bid = 16
 
     def __init__(self, scope: Scope = "sequence", rate: float = 0.5, memory: float = 0.7) -> None:

@@ -1,0 +1,128 @@
+"""How well a scarce model still does its job.
+
+A labelled score where the model has a head for the task; else fidelity to the dense model: cosine
+of pooled embeddings for encoders, KL divergence of the next-token distribution for decoders.
+Each utility also says which loss calibration differentiates. Fidelity has no gradient at the dense
+model (it is at its best there), so that loss is a random draw: a random projection of the
+embedding, or labels drawn from the model's own predictions. Squared gradients of such draws
+estimate the curvature of the fidelity (Hutchinson 1990; for labels, the true Fisher information).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from agent_economy.tasks.scores import score
+
+
+class Utility(ABC):
+    """What is measured on a model's output, against a dense reference or labels.
+
+    Attributes:
+        unit: what the number is; lower is better where it starts with ``KL``.
+    """
+
+    unit: str
+
+    @abstractmethod
+    def reference(self, output: Any, batch: dict[str, Any]) -> Tensor:
+        """What to keep of the dense model's output."""
+
+    @abstractmethod
+    def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
+        """Utility of a batch."""
+
+    @abstractmethod
+    def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
+        """What calibration differentiates, summed over rows."""
+
+
+class EmbeddingFidelity(Utility):
+    """Mean over rows of the cosine between scarce and dense mean-pooled embeddings."""
+
+    unit = "cosine to dense"
+
+    def reference(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B D"]:
+        """Unit embeddings."""
+        mask_BL1 = batch["attention_mask"][..., None].to(output.last_hidden_state.dtype)
+        pooled_BD = (output.last_hidden_state * mask_BL1).sum(1) / mask_BL1.sum(1)
+        return F.normalize(pooled_BD, dim=-1)
+
+    def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
+        """See the class."""
+        return float((self.reference(output, batch) * reference).sum(-1).mean())
+
+    def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
+        """A random projection of every embedding."""
+        pooled_BD = self.reference(output, batch)
+        direction_BD = torch.randn(pooled_BD.shape, generator=generator).to(pooled_BD)
+        return (pooled_BD * direction_BD).sum()
+
+
+class NextTokenFidelity(Utility):
+    """Mean over real tokens of ``KL(dense || scarce)`` of the next-token distribution."""
+
+    unit = "KL, nats per token"
+
+    def reference(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B L V"]:
+        """Log-probabilities."""
+        return output.logits.log_softmax(-1)  # type: ignore[no-any-return]
+
+    def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
+        """See the class."""
+        log_BLV = output.logits.log_softmax(-1)
+        kl_BL = (reference.exp() * (reference - log_BLV)).sum(-1)
+        return float(kl_BL[batch["attention_mask"].bool()].mean())
+
+    def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
+        """Cross-entropy against labels drawn from the model itself."""
+        log_BLV = output.logits.log_softmax(-1)
+        uniform = torch.rand(log_BLV.shape[:2], generator=generator).to(log_BLV)[..., None]
+        total_BLV = log_BLV.detach().exp().cumsum(-1)
+        drawn_BL1 = (total_BLV < uniform * total_BLV[..., -1:]).sum(-1, keepdim=True)
+        nll_BL = -log_BLV.gather(-1, drawn_BL1).squeeze(-1)
+        return (nll_BL * batch["attention_mask"]).sum()
+
+
+class LabelledScore(Utility):
+    """The task's own score on labelled rows.
+
+    Args:
+        metric: as in ``tasks.scores``.
+        regression: whether labels are numbers rather than classes.
+    """
+
+    _UNITS: ClassVar[dict[str, str]] = {
+        "matthews": "Matthews correlation",
+        "pearson_spearman": "mean of Pearson and Spearman",
+        "accuracy": "accuracy",
+    }
+
+    def __init__(self, metric: str, regression: bool) -> None:
+        self.metric, self.regression = metric, regression
+        self.unit = self._UNITS.get(metric, metric)
+
+    def reference(self, output: Any, batch: dict[str, Any]) -> Tensor:
+        """Labels need no reference; the dense logits are kept for the record."""
+        return output.logits  # type: ignore[no-any-return]
+
+    def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
+        """The score of the batch's predictions."""
+        logits = output.logits
+        guess = logits.squeeze(-1) if self.regression else logits.argmax(-1)
+        return score(
+            self.metric, guess.float().numpy(force=True), batch["labels"].numpy(force=True)
+        )
+
+    def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
+        """The task's loss on the true labels."""
+        labels = batch["labels"]
+        if self.regression:
+            return F.mse_loss(output.logits.squeeze(-1), labels.float(), reduction="sum")
+        return F.cross_entropy(output.logits, labels.long(), reduction="sum")

@@ -1,0 +1,58 @@
+"""Time in an economy: a Mesa model whose step is one batch through the transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from mesa import Model
+from mesa.datacollection import DataCollector
+
+from agent_economy import Economy
+from agent_economy.agents.mesa_agents import create_agents
+from agent_economy.receipt import Receipt
+
+
+class EconomyModel(Model):
+    """Runs a stream of batches, one a step, through an economy.
+
+    Every head and neuron block is a Mesa agent: ``model.agents.select(...)`` can mute it, tax it,
+    or give it another policy between steps.
+
+    Args:
+        economy: the economy.
+        stream: batches; the model stops running when they end.
+        seed: of Mesa's own random numbers.
+        reporters: model-level values to collect each step, as for ``DataCollector``.
+
+    Attributes:
+        output: the last batch's model output.
+        receipt: what the last batch executed.
+    """
+
+    output: Any
+    receipt: Receipt
+
+    def __init__(
+        self,
+        economy: Economy,
+        stream: Iterator[dict[str, Any]],
+        seed: int,
+        reporters: dict[str, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        super().__init__(seed=seed)
+        self.economy, self.stream = economy, stream
+        create_agents(self, economy.population, economy.ledger)
+        self.datacollector = DataCollector(model_reporters=reporters or {})
+
+    def step(self) -> None:
+        """One forward; the economy settles, reporters collect."""
+        batch = next(self.stream, None)
+        if batch is None:
+            self.running = False
+            return
+        with torch.no_grad():
+            self.output = self.economy(**batch)
+        self.receipt = self.output.receipt
+        self.datacollector.collect(self)
