@@ -144,16 +144,28 @@ class Goods:
         return (open_BU * self.tariff.setup_flops_BU).sum(1)
 
     def reserve_BL(self, fee_B: Tensor) -> Int[Tensor, "B L"]:
-        """Set-up fees of a row, split over its tokens in proportion to supply, rounded up."""
-        share_BL = self.supply_BL.double() / self.supply_BL.sum(1, keepdim=True).clamp(min=1)
-        return (share_BL * fee_B[:, None]).ceil().long()
+        """Set-up fees of a row, split over its tokens and rounded up.
+
+        Evenly where every token can pay its part of all fees, so that dense supply is enough for
+        dense spend at every token; else in proportion to supply, which every token can pay.
+        """
+        supply_BL, tariff = self.supply_BL, self.tariff
+        fee_B1 = fee_B[:, None].double()
+        even_BL = fee_B1 / tariff.length_B[:, None].clamp(min=1) * tariff.mask_BL
+        fair_BL = fee_B1 * supply_BL / supply_BL.sum(1, keepdim=True).clamp(min=1)
+        most = (tariff.setup_flops_U * self.unit_U).sum()
+        rich_B1 = ((supply_BL >= most) | ~tariff.mask_BL).all(1, keepdim=True)
+        return torch.where(rich_B1, even_BL, fair_BL).ceil().long()
+
+    @cached_property
+    def unit_U(self) -> Bool[Tensor, "U"]:
+        """Units that an agent who is not muted may open."""
+        return self.active_N[: self.tariff.fee_agents].view(-1, self.tariff.group).any(-1)
 
     @cached_property
     def fits(self) -> Bool[Tensor, "#B 1 1"]:
         """Whether everybody who may trade can be served: then the market is not run."""
-        group = self.tariff.group
-        unit_U = self.active_N[: self.tariff.fee_agents].view(-1, group).any(-1)
-        fee_B = (self.tariff.setup_flops_BU * unit_U).sum(1)
+        fee_B = (self.tariff.setup_flops_BU * self.unit_U).sum(1)
         if self.scope == "token":
             cost_BL = (self.tariff.token_flops_BNL * self.active_N[:, None]).sum(1)
             cost_BL = cost_BL * self.tariff.mask_BL + self.reserve_BL(fee_B)
@@ -164,10 +176,8 @@ class Goods:
     @cached_property
     def fits_so_far(self) -> Bool[Tensor, "B 1 L"]:
         """Whether every token up to and with this one could be served by everybody: causal."""
-        group = self.tariff.group
-        unit_U = self.active_N[: self.tariff.fee_agents].view(-1, group).any(-1)
         cost_BL = (self.tariff.token_flops_BNL * self.active_N[:, None]).sum(1)
-        cost_BL = cost_BL + (self.tariff.setup_flops_U * unit_U).sum()
+        cost_BL = cost_BL + (self.tariff.setup_flops_U * self.unit_U).sum()
         short_BL = cost_BL * self.tariff.mask_BL > self.supply_BL
         return (short_BL.cumsum(1) == 0)[:, None]
 
@@ -185,12 +195,12 @@ class Goods:
             fits: where everything fits, broadcastable to (B, N, L).
         """
         dtype = self.value_BNL.dtype
+        soft = gate_BNL.is_floating_point()
         gate_BNL = torch.where(fits, self.may_BNL, gate_BNL).to(dtype)
         price = torch.where(fits, 0.0, price)
         flops_BN = self.tariff.total_flops_BN(gate_BNL)
         served_BN = gate_BNL.sum(-1)
         served_BU = self.over_units(served_BN[..., None]).sum(-1)
-        soft = gate_BNL.requires_grad
         open_BU = self.over_units(gate_BNL).amax(-1) if soft else (served_BU > 0).double()
         fee_BU = open_BU * self.tariff.setup_flops_BU
         share = self.over_agents(fee_BU / torch.where(served_BU > 0, served_BU, 1), 0.0)
