@@ -68,6 +68,15 @@ def soft_allocation(goods: Goods, temperature: float, price: Tensor) -> tuple[Te
     return gate_BNL * goods.over_agents(open_BU, 1.0), open_BU
 
 
+def _steepest_B(goods: Goods) -> Tensor:
+    """Largest ratio, over a row's units, of what serving everything costs to the fee."""
+    tariff = goods.tariff
+    if not tariff.fee_agents:
+        return goods.pace_BN1.new_zeros(goods.pace_BN1.shape[0])
+    served_BU = goods.over_units(tariff.served_flops_BN[..., None]).sum(-1)
+    return (1 + served_BU / tariff.setup_flops_BU.clamp(min=1)).amax(-1)
+
+
 def soft_market(goods: Goods, temperature: float) -> tuple[Tensor, Tensor]:
     """Soft gates (B, N, L) and the uniform price of every row or batch, shape (M, 1, 1)."""
 
@@ -78,8 +87,8 @@ def soft_market(goods: Goods, temperature: float) -> tuple[Tensor, Tensor]:
         excess_M = goods.per_market_sum(spend_B) - goods.supply_M
         return (excess_M / goods.supply_M.clamp(min=1)).to(price_M.dtype)
 
-    # At this price no bid is served to more than exp(-40).
-    peak_B = goods.density_BNL.detach().amax((1, 2)) + 40 * temperature
+    # At this price no bid is served, and no unit open, to more than exp(-40).
+    peak_B = goods.density_BNL.detach().amax((1, 2)) + 40 * temperature * (1 + _steepest_B(goods))
     high_M = peak_B.amax(0, keepdim=True) if goods.scope == "batch" else peak_B
     price = clearing_price(relative_excess_M, high_M)[:, None, None]
     rows = goods.value_BNL.shape[0]
