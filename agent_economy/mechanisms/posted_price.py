@@ -82,6 +82,8 @@ class PostedPrice(Mechanism):
         terms = self._terms(goods, state)
         wants_BNL = goods.density_BNL >= terms.price.clamp(min=1e-30)
         wants_BNL = wants_BNL & goods.over_agents(terms.open_BU, True)
+        # What is served for nothing spends accrued supply too.
+        wants_BNL = torch.where(goods.fits_so_far, goods.may_BNL, wants_BNL)
         flops_BNL = goods.tariff.double_BNL
         demand_BL = (wants_BNL * flops_BNL).sum(1)
         allowed_BL1 = self._allowed(goods, terms.open_BU, demand_BL)[:, None]
@@ -103,9 +105,10 @@ class PostedPrice(Mechanism):
         terms = self._terms(goods, state)
         gate_BNL = torch.sigmoid((goods.density_BNL - terms.price) / temperature)
         gate_BNL = gate_BNL * goods.may_BNL * goods.over_agents(terms.open_BU, True)
+        gate_BNL = torch.where(goods.fits_so_far, goods.may_BNL, gate_BNL)
         demand_BL = (gate_BNL * goods.tariff.double_BNL).sum(1)
         allowed_BL = self._allowed(goods, terms.open_BU, demand_BL)
-        share_BL = allowed_BL / torch.where(demand_BL > 0, demand_BL, 1)
+        share_BL = (allowed_BL / torch.where(demand_BL > 0, demand_BL, 1)).clamp(0, 1)
         gate_BNL = (gate_BNL * share_BL[:, None]).to(goods.value_BNL.dtype)
         return gate_BNL, terms.price[None, None, None], self._learn(goods, state)
 
@@ -131,7 +134,7 @@ class PostedPrice(Mechanism):
         payable_BU = torch.zeros_like(covers_BU).scatter_(
             -1, order_BU, fee_BU.cumsum(-1) <= accrual_B1
         )
-        return _Terms(price, standing_BN, (covers_BU & payable_BU) | all_in_B1)
+        return _Terms(price, standing_BN, (covers_BU & payable_BU) | (all_in_B1 & goods.unit_U))
 
     @staticmethod
     def _allowed(goods: Goods, open_BU: Tensor, demand_BL: Tensor) -> Tensor:
