@@ -60,8 +60,7 @@ def gate_heads(
 ) -> Float[Tensor, "B L W"]:
     """Multiply each head's slice by its gate."""
     _same_tokens(x, gate_BLN)
-    gate_BLH = gate_BLN[..., : shape.heads].to(x.dtype)
-    return (x.unflatten(-1, (shape.heads, shape.head_dim)) * gate_BLH[..., None]).flatten(-2)
+    return _scaled(x, gate_BLN[..., : shape.heads], (shape.head_dim,) * shape.heads)
 
 
 def gate_blocks(
@@ -69,12 +68,21 @@ def gate_blocks(
 ) -> Float[Tensor, "B L F"]:
     """Multiply each neuron block by its gate; the last block may be smaller."""
     _same_tokens(x, gate_BLN)
-    gate_BLG = gate_BLN[..., shape.heads :].to(x.dtype)
-    sizes = shape.block_sizes
-    if sizes[-1] == sizes[0]:
-        return (x.unflatten(-1, (len(sizes), sizes[0])) * gate_BLG[..., None]).flatten(-2)
-    repeats = torch.tensor(sizes, device=x.device)
-    return x * gate_BLG.repeat_interleave(repeats, -1, output_size=shape.ffn)
+    return _scaled(x, gate_BLN[..., shape.heads :], shape.block_sizes)
+
+
+def _scaled(x: Tensor, gate_BLG: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Every slice of the last dimension times its gate."""
+    gate_BLG = gate_BLG.to(x.dtype)
+    if sizes[-1] != sizes[0]:
+        repeats = torch.tensor(sizes, device=x.device)
+        return x * gate_BLG.repeat_interleave(repeats, -1, output_size=sum(sizes))
+    slices = x.view(*x.shape[:-1], len(sizes), sizes[0])
+    if torch.is_grad_enabled():
+        return (slices * gate_BLG[..., None]).view(x.shape)
+    # The projection's input is read by the projection alone: no need for another copy of it.
+    slices.mul_(gate_BLG[..., None])
+    return x
 
 
 def _same_tokens(x: Tensor, gate_BLN: Tensor) -> None:

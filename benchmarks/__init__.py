@@ -1,0 +1,1 @@
+"""Speed and scale: each module measures one thing and returns its rows."""
