@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
 
+from agent_economy import saving
 from agent_economy.adapters import adapter_for
 from agent_economy.agents.bankruptcy import BANKRUPTCY_RULES
 from agent_economy.agents.income import INCOME_RULES
@@ -25,14 +25,11 @@ from agent_economy.executors.trace import ProbeLoss, trace
 from agent_economy.market import Market
 from agent_economy.mechanisms import MECHANISMS, Mechanism
 from agent_economy.policies import POLICIES, Policy, Trace
-from agent_economy.registry import Registry
+from agent_economy.registry import build
 from agent_economy.runs.seeds import seed_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-T = TypeVar("T")
 
 
 class Economy(nn.Module):
@@ -50,7 +47,7 @@ class Economy(nn.Module):
 
     Attributes:
         model: the pretrained model, unchanged.
-        config: what the economy was made from.
+        config: what the economy was made from, and the mechanism that it has now.
         adapter: where agents live in the model.
         population: the agents, as a struct of arrays.
         ledger: their credits.
@@ -87,7 +84,7 @@ class Economy(nn.Module):
     @classmethod
     def from_model(
         cls, model: PreTrainedModel, config: EconomyConfig | None = None, **changes: Any
-    ) -> Economy:
+    ) -> Self:
         """Found an economy inside a model.
 
         Args:
@@ -135,11 +132,18 @@ class Economy(nn.Module):
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Forwards whose credits, prices and step count are forgotten afterwards."""
-        state = {key: value.clone() for key, value in self.economy_state().items()}
+        """Forwards that are forgotten afterwards: credits, prices, step count.
+
+        Who bids how and how the market clears are as before, too; settings of ``market`` stay.
+        """
+        state = {key: value.detach().clone() for key, value in self.economy_state().items()}
+        policies, mechanism = list(self.population.policies), self.market.mechanism
+        config = self.config
         try:
             yield
         finally:
+            self.population.policies, self.market.mechanism = policies, mechanism
+            self.config = config
             self.load_economy_state(state)
 
     # --- policies and mechanisms -------------------------------------------------------------
@@ -159,6 +163,7 @@ class Economy(nn.Module):
         """
         self._refuse_peeking(config)
         self.market.set_mechanism(build_mechanism(config))
+        self.config = self.config.model_copy(update={"mechanism": config})
 
     @property
     def policies(self) -> list[Policy]:
@@ -206,53 +211,39 @@ class Economy(nn.Module):
         """Take up what ``economy_state`` gave; the agents' policies must be the same."""
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
-            size = len(prefix)
-            return {k[size:]: v for k, v in state.items() if k.startswith(prefix)}
+            size, device = len(prefix), self.population.device
+            return {k[size:]: v.to(device) for k, v in state.items() if k.startswith(prefix)}
 
         self.population.load_state_dict(part("population."))
         self.ledger.load_state_dict(part("ledger."))
         layers = range(self.population.layers)
         self.market.states = [part(f"mechanism.{layer}.") for layer in layers]
-        self.market.prices = [state.get(f"price.{layer}") for layer in layers]
+        prices = part("price.")
+        self.market.prices = [prices.get(str(layer)) for layer in layers]
         for index, policy in enumerate(self.policies):
             policy.restore(part(f"policy.{index}."))
         self.market.step = int(state["step"])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model as it is, and the economy beside it (JSON and safetensors)."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        self.model.save_pretrained(folder)
-        tensors = {k: v.detach().clone().contiguous() for k, v in self.economy_state().items()}
-        policies = [{"name": each.name, "seed": each.seed} for each in self.policies]
-        meta = {"config": self.config.model_dump(mode="json"), "policies": policies}
-        meta["budget_fraction"] = self.market.budget_fraction
-        save_file(tensors, folder / "economy.safetensors")
-        (folder / "economy.json").write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Economy:
-        """Read what ``save_pretrained`` wrote.
+        """Write the model as it is, and the economy beside it (JSON and safetensors).
 
         Raises:
-            EconomyError: the folder holds no economy.
+            EconomyError: a policy is not registered, or hides its options.
         """
-        from safetensors.torch import load_file
+        saving.save(self, Path(folder))
 
-        from agent_economy.zoo import load
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, model: PreTrainedModel | None = None) -> Self:
+        """Read what ``save_pretrained`` wrote.
 
-        folder = Path(folder)
-        if not (folder / "economy.json").exists():
-            raise EconomyError(
-                f"{folder} holds no economy; it should have economy.json beside the model: "
-                "write one with economy.save_pretrained"
-            )
-        meta = json.loads((folder / "economy.json").read_text("utf-8"))
-        economy = cls(load(str(folder)).model, EconomyConfig.model_validate(meta["config"]))
-        economy.load_economy_state(load_file(folder / "economy.safetensors"))
-        economy.market.budget_fraction = meta["budget_fraction"]
-        return economy
+        Args:
+            folder: where.
+            model: found the economy in this model instead of the saved one.
+
+        Raises:
+            EconomyError: the folder holds no economy, or another model's.
+        """
+        return saving.load(cls, Path(folder), model)
 
     # --- parts -------------------------------------------------------------------------------
 
@@ -291,21 +282,6 @@ class Economy(nn.Module):
             for handle in handles:
                 handle.remove()
         return fixed_flops(list(seen), list(seen.values()), probe.numel())
-
-
-def build(registry: Registry[T], named: Named, **fixed: Any) -> T:
-    """A registered member from its config.
-
-    Raises:
-        EconomyError: unknown name, or an option that its constructor does not take.
-    """
-    member = registry.get(named.name)
-    try:
-        return member(**fixed, **named.options)
-    except TypeError as error:
-        raise EconomyError(
-            f"{registry.noun} {named.name!r} does not take these options: {error}"
-        ) from error
 
 
 def build_mechanism(config: MechanismConfig) -> Mechanism:

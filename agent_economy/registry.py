@@ -6,9 +6,12 @@ import importlib
 import pkgutil
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from agent_economy.errors import unknown
+from agent_economy.errors import EconomyError, unknown
+
+if TYPE_CHECKING:
+    from agent_economy.config import Named
 
 T = TypeVar("T")
 
@@ -50,3 +53,23 @@ class Registry(Generic[T]):
         if name not in self.members():
             raise unknown(self.noun, name, self.members())
         return self.members()[name]
+
+
+def build(registry: Registry[T], named: Named, **fixed: Any) -> T:
+    """A registered member from its config.
+
+    Args:
+        registry: where to find it.
+        named: its name and options.
+        fixed: arguments that no option may set.
+
+    Raises:
+        EconomyError: unknown name, or an option that its constructor does not take.
+    """
+    member = registry.get(named.name)
+    try:
+        return member(**fixed, **named.options)
+    except TypeError as error:
+        raise EconomyError(
+            f"{registry.noun} {named.name!r} does not take these options: {error}"
+        ) from error

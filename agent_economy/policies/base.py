@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-
-from agent_economy.errors import EconomyError
 
 
 class Features(NamedTuple):
@@ -78,15 +77,18 @@ class Policy(nn.Module, ABC):
         return 0
 
     def restore(self, tables: dict[str, Tensor]) -> None:
-        """Take up saved buffers, whatever their shapes.
-
-        Raises:
-            EconomyError: the policy needs tables that are not among them.
-        """
+        """Take up saved tables: those that are here in place, those learned in ``fit`` anew."""
+        own = self.state_dict(keep_vars=True)
         for key, table in tables.items():
-            self.register_buffer(key, table)
-        if self.calibrated and not tables:
-            raise EconomyError(f"policy {self.name!r} was saved before it was calibrated")
+            if key in own and own[key].shape == table.shape:
+                own[key].detach().copy_(table)
+            else:
+                self.register_buffer(key, table)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments, each kept as the attribute of the same name."""
+        return {key: getattr(self, key) for key in inspect.signature(type(self)).parameters}
 
     def extra_repr(self) -> str:
         """The policy's name, for printing."""

@@ -62,6 +62,7 @@ class ReadoutPolicy(Policy):
         hidden = trace[0].hidden_TD
         means = torch.stack([(value / scale).mean(0) for value in values])
         weights = torch.zeros(len(trace), hidden.shape[1], means.shape[1], dtype=torch.float64)
+        self.r2 = []
         for layer, fit in enumerate(fitted):
             if fit is not None:
                 weights[layer], centre_D, r2 = fit
