@@ -1,0 +1,108 @@
+"""The scarcity study on a tiny random BERT over real text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_economy.errors import EconomyError
+from agent_economy.runs.reader import Run
+from agent_economy.runs.runner import execute
+from simulations.scarcity import SCENARIO
+from simulations.scarcity.config import ScarcityConfig
+
+TABLES = ("metrics", "prices", "allocations", "agents", "attention")
+
+
+@pytest.fixture(scope="module")
+def run(tiny_study: ScarcityConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(execute(SCENARIO, tiny_study, tmp_path_factory.mktemp("runs") / "one", False))
+
+
+def values(run: Run, metric: str, **cell: Any) -> Any:
+    table = run.table("metrics")
+    chosen = table[table.metric == metric]
+    for key, value in cell.items():
+        chosen = chosen[chosen[key] == value]
+    return chosen.value
+
+
+def test_full_supply_is_the_dense_model(run: Run) -> None:
+    assert (abs(values(run, "utility", budget_fraction=1.0) - 1) < 1e-6).all()
+    assert (values(run, "flops_fraction", budget_fraction=1.0) == 1).all()
+    assert (values(run, "price_mean", budget_fraction=1.0) == 0).all()
+    dense = values(run, "attention_entropy_dense", budget_fraction=1.0).to_numpy()
+    scarce = values(run, "attention_entropy", budget_fraction=1.0).to_numpy()
+    assert abs(dense - scarce).max() < 1e-9
+
+
+def test_scarcity_binds(run: Run) -> None:
+    spent = values(run, "flops_fraction", budget_fraction=0.5)
+    assert (spent <= 0.5).all() and (spent > 0.2).all()
+    assert (values(run, "utility", budget_fraction=0.5) < 1).all()
+    priced = values(run, "price_mean", budget_fraction=0.5, mechanism="uniform_price")
+    assert (priced > 0).all()
+    assert (values(run, "price_mean", mechanism="uniform") == 0).all()
+
+
+def test_efficiency_is_a_share_of_the_optimum(run: Run) -> None:
+    efficiency = values(run, "efficiency", mechanism="uniform_price", scope="sequence")
+    assert (efficiency <= 1 + 1e-9).all() and (efficiency > 0.8).all()
+
+
+def test_token_prices_differ_over_tokens(run: Run) -> None:
+    shown = run.table("prices").query("token >= 0 and layer == 0")
+    per_token = shown[shown.scope == "token"].price_per_gflop
+    per_row = shown[(shown.scope == "sequence") & (shown.mechanism == "uniform_price")]
+    assert per_token.nunique() > 1
+    assert (per_row.groupby("policy").price_per_gflop.nunique() == 1).all()
+
+
+def test_showcase_rows_are_consistent(run: Run) -> None:
+    gates = run.table("allocations")
+    assert set(gates.allocation.unique()) <= {0.0, 1.0}
+    assert set(gates.kind.unique()) == {"head", "block"}
+    dense = run.table("attention").query("setting == 'dense'")
+    rows = dense.groupby(["mechanism", "policy", "scope", "layer", "query"]).attention.sum()
+    assert (abs(rows - 1) < 1e-5).all()
+
+
+def test_wallets_conserve_credits(run: Run, tiny_study: ScarcityConfig) -> None:
+    agents = run.table("agents")
+    issued = tiny_study.wallet.endowment_credits * len(agents.groupby(["layer", "agent"]))
+    wealth = agents.groupby(["mechanism", "policy", "scope", "budget_fraction", "step"])
+    assert (wealth.wallet_credits.sum() <= issued * (1 + 1e-9)).all()
+    assert (agents.wallet_credits >= -1e-6).all()
+
+
+def test_same_seed_same_bytes(run: Run, tiny_study: ScarcityConfig, tmp_path: Path) -> None:
+    again = execute(SCENARIO, tiny_study, tmp_path / "two", False)
+    for table in TABLES:
+        one, other = run.path / f"{table}.parquet", again / f"{table}.parquet"
+        assert one.read_bytes() == other.read_bytes(), table
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"markets": [{"mechanism": "uniform_prize"}]}, "did you mean 'uniform_price'"),
+        ({"markets": [{"mechanism": "uniform", "policies": ["tailor"]}]}, "did you mean 'taylor'"),
+        (
+            {"markets": [{"mechanism": "posted_price", "scope": "token"}]},
+            "does not clear per token",
+        ),
+        ({"budgets": [0.5, 0.5]}, "repeats a value"),
+        ({"task": "stsb"}, "has no head for task 'stsb'"),
+        ({"model": "minilmm"}, "minilm"),
+    ],
+)
+def test_bad_configs_are_one_line(
+    tiny_study: ScarcityConfig, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    config = ScarcityConfig.model_validate({**tiny_study.model_dump(), **change})
+    with pytest.raises(EconomyError) as caught:
+        execute(SCENARIO, config, tmp_path / "bad", False)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "bad").exists()
