@@ -58,7 +58,7 @@ class Receipt:
         tariff = self.tariff
         heads_BLN = self.allocation_BLN(layer)[..., : tariff.fee_agents] > 0
         units = tariff.setup_flops_U.shape[0]
-        used_BU = heads_BLN.any(1).unflatten(1, (units, tariff.group)).any(-1)
+        used_BU: Tensor = heads_BLN.any(1).unflatten(1, (units, tariff.group)).any(-1)
         return used_BU * tariff.setup_flops_BU
 
     @property

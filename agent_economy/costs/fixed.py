@@ -34,7 +34,7 @@ def fixed_flops(outside: list[nn.Module], positions: list[int], probe_tokens: in
     per_row = per_token = 0
     for module, seen in zip(outside, positions, strict=True):
         weight = module.weight
-        flops = 2 * int(weight.numel())  # type: ignore[union-attr, operator]
+        flops = 2 * int(weight.numel())  # type: ignore[operator]
         if seen == probe_tokens:
             per_token += flops
         else:

@@ -109,7 +109,8 @@ def _in_blocks(x: Tensor, size: int, dim: int) -> Tensor:
     if missing:
         pad = [0, 0] * (x.dim() - 1 - dim % x.dim()) + [0, missing]
         x = torch.nn.functional.pad(x, pad)
-    return x.unflatten(dim, (-1, size))
+    blocks: Tensor = x.unflatten(dim, (-1, size))
+    return blocks
 
 
 def _energy(x: Tensor, weight: Tensor, mask_BL: Tensor) -> Tensor:

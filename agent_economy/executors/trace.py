@@ -94,4 +94,6 @@ def _norms(x_TW: Tensor, weight_DW: Tensor, size: int) -> Tensor:
     """Norm of what each agent adds to the residual stream, (T, agents)."""
     with torch.no_grad():
         parts = _in_blocks(x_TW, size, -1).transpose(0, 1)
-        return torch.bmm(parts, _in_blocks(weight_DW.T, size, 0)).norm(dim=-1).T
+        added = torch.bmm(parts, _in_blocks(weight_DW.T, size, 0))
+        norms: Tensor = torch.linalg.vector_norm(added, dim=-1)
+        return norms.T

@@ -86,8 +86,9 @@ class NextTokenFidelity(Utility):
         uniform = torch.rand(log_BLV.shape[:2], generator=generator).to(log_BLV)[..., None]
         total_BLV = log_BLV.detach().exp().cumsum(-1)
         drawn_BL1 = (total_BLV < uniform * total_BLV[..., -1:]).sum(-1, keepdim=True)
-        nll_BL = -log_BLV.gather(-1, drawn_BL1).squeeze(-1)
-        return (nll_BL * batch["attention_mask"]).sum()
+        nll_BL: Tensor = -log_BLV.gather(-1, drawn_BL1).squeeze(-1)
+        mask_BL: Tensor = batch["attention_mask"]
+        return (nll_BL * mask_BL).sum()
 
 
 class LabelledScore(Utility):
