@@ -103,7 +103,7 @@ class Mechanism(ABC):
         if bid_BLN.device.type == "cpu":
             check_bids(bid_BLN)
         with torch.no_grad():
-            goods = Goods.of(bid_BLN, tariff, supply_flops_BL, active_N, limit_BN, self.scope)
+            goods = self._goods(bid_BLN, tariff, supply_flops_BL, active_N, limit_BN)
             gate_BNL, price, state = self._allocate(goods, state)
             return goods.settle(gate_BNL, price, self._fits(goods)), state
 
@@ -123,9 +123,23 @@ class Mechanism(ABC):
         Args: as for ``clear``, and
             temperature: credits per GFLOP over which a gate turns from 0 to 1.
         """
-        goods = Goods.of(bid_BLN, tariff, supply_flops_BL, active_N, limit_BN, self.scope)
+        goods = self._goods(bid_BLN, tariff, supply_flops_BL, active_N, limit_BN)
         gate_BNL, price, state = self._relax(goods, state, temperature)
         return goods.settle(gate_BNL, price, self._fits(goods)), state
+
+    def _goods(
+        self,
+        bid_BLN: Tensor,
+        tariff: Tariff,
+        supply_flops_BL: Tensor,
+        active_N: Tensor,
+        limit_BN: Tensor,
+    ) -> Goods:
+        """What is traded, at bids that the wallets can pay."""
+        causal = self.guarantees.causal
+        return Goods.of(
+            bid_BLN, tariff, supply_flops_BL, active_N, limit_BN, self.scope, causal=causal
+        )
 
     def _fits(self, goods: Goods) -> Tensor:
         """Where everything fits, so that the market is not run; broadcastable to (B, N, L)."""

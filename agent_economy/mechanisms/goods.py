@@ -48,7 +48,8 @@ class Goods:
 
     Attributes:
         value_BNL: bids as declared, 0 where nobody may trade.
-        pace_BN1: factor that brings an agent's bids down to what its wallet can pay.
+        pace_BNL: factor that brings an agent's bids down to what its wallet can pay; one column
+            where it is the same for the whole row.
         tariff: FLOPs per token and per opened unit.
         supply_BL: FLOPs that each token brings to its scope.
         active_N: agents that are not muted.
@@ -56,7 +57,7 @@ class Goods:
     """
 
     value_BNL: Float[Tensor, "B N L"]
-    pace_BN1: Float[Tensor, "B N 1"]
+    pace_BNL: Float[Tensor, "B N #L"]
     tariff: Tariff
     supply_BL: Int[Tensor, "B L"]
     active_N: Bool[Tensor, "N"]
@@ -71,18 +72,29 @@ class Goods:
         active_N: Bool[Tensor, "N"],
         limit_BN: Float[Tensor, "B N"],
         scope: Scope,
+        *,
+        causal: bool = False,
     ) -> Goods:
         """Scale every agent's bids to what it may spend on a row.
 
         ``bid * min(1, limit / sum of bids over the row)``: multiplicative pacing, as budget-bound
         bidders do in ad auctions (Balseiro and Gur 2019). No payment ever exceeds the bids it
         served, so none exceeds the limit.
+
+        A causal market cannot know the sum over the row; there an agent bids in full until its
+        bids so far reach the limit.
         """
         may_BNL = tariff.mask_BL[:, None] & active_N[:, None]
         value_BNL = bid_BLN.transpose(1, 2) * may_BNL
-        total_BN = value_BNL.sum(-1)
-        pace_BN = (limit_BN.to(bid_BLN.dtype) / total_BN.clamp(min=1e-30)).clamp(max=1.0)
-        return cls(value_BNL, pace_BN[..., None], tariff, supply_BL, active_N, scope)
+        limit_BN1 = limit_BN.to(bid_BLN.dtype)[..., None]
+        if causal:
+            afforded_BNL = value_BNL.cumsum(-1).minimum(limit_BN1)
+            afforded_BNL = afforded_BNL.diff(dim=-1, prepend=torch.zeros_like(limit_BN1))
+            pace_BNL = (afforded_BNL / value_BNL.clamp(min=1e-30)).clamp(0.0, 1.0)
+        else:
+            total_BN1 = value_BNL.sum(-1, keepdim=True)
+            pace_BNL = (limit_BN1 / total_BN1.clamp(min=1e-30)).clamp(max=1.0)
+        return cls(value_BNL, pace_BNL, tariff, supply_BL, active_N, scope)
 
     # --- shapes ------------------------------------------------------------------------------
 
@@ -127,7 +139,7 @@ class Goods:
     def density_BNL(self) -> Float[Tensor, "B N L"]:
         """Credits offered per GFLOP of serving the token, set-up apart."""
         rate = FLOPS_PER_GFLOP / self.tariff.double_BNL
-        return self.value_BNL * (self.pace_BN1 * rate).to(self.value_BNL.dtype)
+        return self.value_BNL * (self.pace_BNL * rate).to(self.value_BNL.dtype)
 
     @cached_property
     def may_BNL(self) -> Bool[Tensor, "B N L"]:
@@ -206,7 +218,10 @@ class Goods:
         share = self.over_agents(fee_BU / torch.where(served_BU > 0, served_BU, 1), 0.0)
         rate = (price * ((self.tariff.double_BNL + share) / FLOPS_PER_GFLOP)).to(dtype)
         welfare_BNL = self.value_BNL * gate_BNL
-        worth_BN1 = welfare_BNL.sum(-1, keepdim=True) * self.pace_BN1
+        if self.pace_BNL.shape[-1] == 1:
+            worth_BN1 = welfare_BNL.sum(-1, keepdim=True) * self.pace_BNL
+        else:
+            worth_BN1 = (welfare_BNL * self.pace_BNL).sum(-1, keepdim=True)
         if rate.shape[-1] == 1:
             asked_BN1 = rate * served_BN[..., None]
         else:

@@ -72,7 +72,7 @@ def _steepest_B(goods: Goods) -> Tensor:
     """Largest ratio, over a row's units, of what serving everything costs to the fee."""
     tariff = goods.tariff
     if not tariff.fee_agents:
-        return goods.pace_BN1.new_zeros(goods.pace_BN1.shape[0])
+        return goods.pace_BNL.new_zeros(goods.pace_BNL.shape[0])
     served_BU = goods.over_units(tariff.served_flops_BN[..., None]).sum(-1)
     return (1 + served_BU / tariff.setup_flops_BU.clamp(min=1)).amax(-1)
 
