@@ -1,8 +1,8 @@
 """No market: every kind of agent gets the same fraction, drawn by lot.
 
 Bids are ignored. With supply at a fraction ``r`` of dense FLOPs, ``floor(r * U)`` set-up units
-and ``floor(r * (N - fee agents))`` agents without a fee serve every token; which ones is a seeded
-draw, fixed for the layer.
+serve every token, and so do as many agents without a fee as take at most ``r`` of what all of them
+would; which ones is a seeded draw, fixed for the layer, in which muted agents come last.
 
     inputs      tariff, supply_flops_BL, active_N; bids count for welfare only
     price       0
@@ -46,25 +46,35 @@ class Uniform(Mechanism):
         return {"lot_A": torch.rand(units + agents, generator=generator, dtype=torch.float64)}
 
     def _fits(self, goods: Goods) -> Tensor:
-        return goods.fits_so_far
+        # Never: a row whose first token fits may have a later one that does not. At full supply
+        # every lot is drawn all the same.
+        return torch.zeros_like(goods.fits_so_far)
 
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         tariff = goods.tariff
         units = tariff.setup_flops_U.shape[0]
         lot_A = state["lot_A"].to(goods.value_BNL.device)
-        unit_rank_U = lot_A[:units].argsort().argsort()
-        free_rank = lot_A[units + tariff.fee_agents :].argsort().argsort()
         first_B1 = tariff.mask_BL.int().argmax(-1)[:, None]
-        supply_B1 = goods.supply_BL.gather(-1, first_B1)
-        dense_B1 = tariff.dense_flops_BL.gather(-1, first_B1).clamp(min=1)
+        supply_B1 = goods.supply_BL.gather(-1, first_B1).double()
+        dense_B1 = tariff.dense_flops_BL.gather(-1, first_B1).clamp(min=1).double()
+        free_BN = tariff.double_BNL[:, tariff.fee_agents :, 0]
 
-        def few(rank: Tensor) -> Tensor:
-            # multiply before dividing: whole fractions stay whole
-            return rank < (supply_B1 * rank.shape[0]).div(dense_B1, rounding_mode="floor")
+        def drawn(lot: Tensor, active: Tensor, flops_BN: Tensor) -> Tensor:
+            """Agents in the order of their lots, up to their fraction of the kind's FLOPs."""
+            order = (lot + ~active).argsort()
+            total_BN = flops_BN[:, order].cumsum(1)
+            # Multiplied, not divided: whole fractions stay whole.
+            taken_BN = total_BN * dense_B1 <= supply_B1 * total_BN[:, -1:]
+            return torch.empty_like(taken_BN).index_copy_(1, order, taken_BN)
 
-        own_BN = few(unit_rank_U).repeat_interleave(tariff.group, 1)
-        chosen_BN1 = torch.cat((own_BN, few(free_rank)), 1)[..., None]
-        return chosen_BN1 & goods.may_BNL, goods.pace_BN1.new_zeros(1, 1, 1), state
+        unit_BU = drawn(
+            lot_A[:units], goods.unit_U, torch.ones_like(tariff.setup_flops_BU).double()
+        )
+        rest_BN = drawn(
+            lot_A[units + tariff.fee_agents :], goods.active_N[tariff.fee_agents :], free_BN
+        )
+        chosen_BN1 = torch.cat((unit_BU.repeat_interleave(tariff.group, 1), rest_BN), 1)[..., None]
+        return chosen_BN1 & goods.may_BNL, goods.pace_BNL.new_zeros(1, 1, 1), state
 
     def _relax(
         self, goods: Goods, state: State, temperature: float
