@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent_economy.receipt import Receipt
 
 #: Contributions are measured on every fourth token, in a random projection of so many
-#: dimensions (Johnson and Lindenstrauss 1984: squared norms keep their expectation).
+#: dimensions (Johnson and Lindenstrauss 1984).
 _STRIDE, _SKETCH = 4, 32
 
 
@@ -29,7 +29,8 @@ class MaskedExecutor(Executor):
     Args:
         adapter: the architecture.
         measure: whether to measure what each agent adds to the residual stream: the sum over
-            tokens of ``|gate * x_n W_n|^2``, estimated on a sample.
+            tokens of ``|gate * x_n W_n|``, estimated on a sample. (Squared norms would hand nearly
+            all income to the few blocks with massive activations.)
         seed: of the random projection.
     """
 
@@ -57,14 +58,14 @@ class MaskedExecutor(Executor):
             if layer in gates:
                 x = gate_heads(x, gates[layer], shape)
             if self.sketches:
-                heads[layer] = _energy(x, self.sketches[layer][0], mask_BL)
+                heads[layer] = _contribution(x, self.sketches[layer][0], mask_BL)
             return x
 
         def on_neurons(layer: int, x: Tensor) -> Tensor:
             if layer in gates:
                 x = gate_blocks(x, gates[layer], shape)
             if self.sketches:
-                blocks = _energy(x, self.sketches[layer][1], mask_BL)
+                blocks = _contribution(x, self.sketches[layer][1], mask_BL)
                 market.served(layer, torch.cat((heads.pop(layer), blocks)))
             return x
 
@@ -113,9 +114,10 @@ def _in_blocks(x: Tensor, size: int, dim: int) -> Tensor:
     return blocks
 
 
-def _energy(x: Tensor, weight: Tensor, mask_BL: Tensor) -> Tensor:
-    """Sum over real tokens of each agent's squared output norm, (agents,)."""
+def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor) -> Tensor:
+    """Sum over real tokens of the norm of what each agent adds, (agents,)."""
     # Slice before anything else: the sample is small, the layer's activations are not.
     sample = (x.detach()[:, ::_STRIDE] * mask_BL[:, ::_STRIDE, None]).flatten(0, 1)
     parts = _in_blocks(sample, weight.shape[1], -1)
-    return torch.bmm(parts.transpose(0, 1), weight).square().sum((1, 2)) * _STRIDE
+    added = torch.bmm(parts.transpose(0, 1), weight)
+    return torch.linalg.vector_norm(added, dim=-1).sum(1) * _STRIDE

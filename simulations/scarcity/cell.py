@@ -40,8 +40,8 @@ def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
         total_ms = (time.perf_counter() - start) * 1e3
         phases = dict(model.receipt.timings_ms)
         phases["forward"] = total_ms - sum(phases.values())
-        start = time.perf_counter()
         metrics += _metrics(session, model, dense, step)
+        start = time.perf_counter()
         agents.append(_agents(model, step))
         prices.append(_mean_prices(model.receipt, step))
         phases["recording"] += (time.perf_counter() - start) * 1e3

@@ -66,7 +66,7 @@ class ScarcityConfig(StrictModel):
         [MarketConfig(mechanism="uniform_price"), MarketConfig(mechanism="uniform")], min_length=1
     )
     wallet: WalletConfig = WalletConfig(
-        endowment_credits=20_000.0, income=Named(name="contribution")
+        endowment_credits=2_000.0, income=Named(name="contribution")
     )
     showcase: str = "The committee approved the budget after a long debate about its costs."
     showcase_budget: Budget = 0.4
