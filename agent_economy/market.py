@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from agent_economy.agents.checks import share
 from agent_economy.agents.settlement import Settlement
 from agent_economy.costs.fixed import FixedFlops
 from agent_economy.costs.tariff import LayerShape, layer_tariff
@@ -68,6 +69,19 @@ class Market:
             for layer in range(self.population.layers)
         ]
         self.prices: list[Tensor | None] = [None] * self.population.layers
+
+    @property
+    def budget_fraction(self) -> float:
+        """Supply as a share of dense agent FLOPs.
+
+        Raises:
+            EconomyError: set to a number outside [0, 1].
+        """
+        return self._budget_fraction
+
+    @budget_fraction.setter
+    def budget_fraction(self, budget: float) -> None:
+        self._budget_fraction = share("budget_fraction", budget)
 
     # --- one forward -------------------------------------------------------------------------
 
@@ -128,11 +142,12 @@ class Market:
             self._learned[layer] = state, clearing.price.detach()
             self.clearings[layer] = clearing
         if self.measure_optimum:
-            scope: Scope = "batch" if self.mechanism.scope == "batch" else "sequence"
-            # What wallets cannot pay for is part of the loss that efficiency reports.
-            unlimited_BN = torch.full_like(self.limit_YBN[layer], torch.inf)
-            goods = Goods.of(*order[:4], unlimited_BN, scope)
-            self.optimal_welfare += optimum(goods).welfare_M.sum()
+            with self._clock("measuring"):
+                scope: Scope = "batch" if self.mechanism.scope == "batch" else "sequence"
+                # What wallets cannot pay for is part of the loss that efficiency reports.
+                unlimited_BN = torch.full_like(self.limit_YBN[layer], torch.inf)
+                goods = Goods.of(*order[:4], unlimited_BN, scope)
+                self.optimal_welfare += optimum(goods).welfare_M.sum()
         return clearing.allocation_BLN
 
     def served(self, layer: int, contribution_N: Float[Tensor, "N"]) -> None:
