@@ -17,7 +17,7 @@ Example, a whole test file::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -207,12 +207,27 @@ class Gates:
 
 
 @contextmanager
-def read_outputs(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
+def read_outputs(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """While open, collect what the modules return (its first part), in the order they run."""
+    with _reading(modules, lambda args, output: _first(output)) as seen:
+        yield seen
+
+
+@contextmanager
+def read_inputs(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """While open, collect the modules' first arguments, gated already, in the order they run."""
+    with _reading(modules, lambda args, output: args[0]) as seen:
+        yield seen
+
+
+@contextmanager
+def _reading(
+    modules: Iterable[nn.Module], pick: Callable[[Any, Any], Tensor]
+) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
     def note(module: nn.Module, args: Any, output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
+        seen.append(pick(args, output))
 
     handles = [module.register_forward_hook(note) for module in modules]
     try:
@@ -220,6 +235,11 @@ def read_outputs(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _first(output: Any) -> Tensor:
+    first: Tensor = output[0] if isinstance(output, tuple) else output
+    return first
 
 
 def hooks(model: nn.Module) -> list[str]:

@@ -11,7 +11,7 @@ from agent_economy.adapters.base import projection_weight
 from agent_economy.errors import EconomyError
 from agent_economy.executors import masked
 from agent_economy.executors.masked import MaskedExecutor, token_mask
-from agent_economy.testing.adapter_contract import Gates, agent_slice, hooks
+from agent_economy.testing.adapter_contract import Gates, agent_slice, hooks, read_inputs
 
 
 class Meter(Gates):
@@ -37,15 +37,9 @@ def test_contributions_estimate_what_agents_add(
     gate_BLN = torch.rand(*real_BL.shape, AGENTS)
     meter = Meter({1: gate_BLN})
     sites = adapter.sites[1]
-    inputs: list[torch.Tensor] = []
     executor = MaskedExecutor(adapter, measure=True)
-    handles = [
-        site.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
-        for site in (sites.attention_output, sites.ffn_output)
-    ]
-    executor.run(batch, meter)
-    for handle in handles:
-        handle.remove()
+    with read_inputs((sites.attention_output, sites.ffn_output)) as inputs:
+        executor.run(batch, meter)
     for agent in range(AGENTS):
         is_head, own = agent_slice(adapter.shape, agent)
         site = sites.attention_output if is_head else sites.ffn_output
