@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from agent_economy import Economy, EconomyConfig
+from agent_economy import Economy
 from agent_economy.adapters import adapter_for
-from agent_economy.config import MechanismConfig, Named
+from agent_economy.config import Named
 from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
 from agent_economy.executors.masked import token_mask
+from agent_economy.executors.trace import trace
 from agent_economy.metrics.attention import AttentionSpread, attention_spread
 from agent_economy.policies import Trace
 from agent_economy.runs.scenario import Cell, Log
@@ -64,8 +65,9 @@ class Session:
         self.loaded = load(config.model, attn_implementation="eager")
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.utility = self._utility()
-        self.causal = adapter_for(self.model, config.block_size).shape.causal
         self.digests: dict[str, str] = {}
+        for market in config.markets:  # one that looks ahead on a decoder is refused here
+            self._found(market.mechanism, market.scope, 1.0, 0)
         for seed in config.seeds:
             self.stream(seed)
         log("model loaded", source=self.loaded.source, utility=self.utility.unit)
@@ -77,22 +79,25 @@ class Session:
     def economy(self, cell: Cell) -> Economy:
         """A fresh economy for a cell, its policy calibrated on the seed's calibration texts."""
         seed = int(cell["seed"])
-        economy = Economy.from_model(
-            self.model,
-            EconomyConfig(
-                block_size=self.config.block_size,
-                budget_fraction=float(cell["budget_fraction"]),
-                mechanism=MechanismConfig(name=str(cell["mechanism"]), scope=cell["scope"]),
-                policy=Named(name="constant"),
-                wallet=self.config.wallet,
-                seed=seed_for(seed, "economy"),
-            ),
+        economy = self._found(
+            str(cell["mechanism"]), str(cell["scope"]), float(cell["budget_fraction"]), seed
         )
         economy.set_policy(self._policy(str(cell["policy"]), seed))
         if economy.market.mechanism.learns:
             self._warm_up(economy, seed)
         economy.market.measure_optimum = True
         return economy
+
+    def _found(self, mechanism: str, scope: str, budget_fraction: float, seed: int) -> Economy:
+        config = {
+            "block_size": self.config.block_size,
+            "budget_fraction": budget_fraction,
+            "mechanism": {"name": mechanism, "scope": scope},
+            "policy": {"name": "constant"},
+            "wallet": self.config.wallet.model_dump(),
+            "seed": seed_for(seed, "economy"),
+        }
+        return Economy.from_model(self.model, **config)
 
     @lru_cache(maxsize=16)  # noqa: B019 - a session lives as long as the run
     def _policy(self, name: str, seed: int) -> Any:
@@ -116,13 +121,12 @@ class Session:
     def stream(self, seed: int) -> Stream:
         """The seed's batches, run densely once, and its calibration pass."""
         config = self.config
-        measured, calibration = self._batches(seed)
-        dense = [self.dense(batch) for batch in measured]
-        economy = Economy.from_model(
-            self.model, block_size=config.block_size, seed=seed, policy=Named(name="constant")
-        )
-        trace = economy.trace(calibration, self.utility.loss, probes=config.probes)
-        return Stream(dense, calibration, trace)
+        batches, calibration = self._batches(seed)
+        dense = [self.dense(batch) for batch in batches]
+        adapter = adapter_for(self.model, config.block_size)
+        draws = seed_for(seed, "trace")
+        measured = trace(adapter, calibration, self.utility.loss, probes=config.probes, seed=draws)
+        return Stream(dense, calibration, measured)
 
     @torch.no_grad()
     def dense(self, batch: Batch) -> Dense:
