@@ -45,7 +45,7 @@ def test_contributions_estimate_what_agents_add(
         site = sites.attention_output if is_head else sites.ffn_output
         added_TD = inputs[0 if is_head else 1][real_BL][:, own] @ projection_weight(site)[:, own].T
         assert meter.contribution_YN[1][agent] == pytest.approx(
-            float(added_TD.square().sum()), rel=0.05
+            float(added_TD.norm(dim=-1).sum()), rel=0.05
         )
 
 
