@@ -39,6 +39,7 @@ class Queue(NamedTuple):
         position_MI: where each item stands in ``[fees, unit bids sorted in their unit, others]``.
         within_BUI: original position, within its unit, of each sorted unit bid.
         break_even_BU: price up to which opening each unit pays.
+        bundle_flops_BU: float64, FLOPs of each unit's fee and of the bids that break even.
     """
 
     price_MI: Float[Tensor, "M I"]
@@ -49,6 +50,7 @@ class Queue(NamedTuple):
     position_MI: Int[Tensor, "M I"]
     within_BUI: Int[Tensor, "B U J"]
     break_even_BU: Float[Tensor, "B U"]
+    bundle_flops_BU: Float[Tensor, "B U"]
 
     def marginal_price_M(self, supply_M: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """The linear program's dual: the price of the first item not bought whole, or 0."""
@@ -82,9 +84,11 @@ def queue(goods: Goods) -> Queue:
     density_BUI = density_BUI.gather(-1, within_BUI)
     flops_BUI = flops_BUI.gather(-1, within_BUI)
     value_BUI = density_BUI * flops_BUI
-    average_BUI = value_BUI.cumsum(-1) / (tariff.setup_flops_BU[..., None] + flops_BUI.cumsum(-1))
-    break_even_BU = average_BUI.amax(-1).to(density_BNL.dtype)
+    bundle_BUI = tariff.setup_flops_BU[..., None] + flops_BUI.cumsum(-1)
+    break_even_BU = (value_BUI.cumsum(-1) / bundle_BUI).amax(-1).to(density_BNL.dtype)
     ironed_BUI = torch.minimum(density_BUI, break_even_BU[..., None])
+    # A bundle is made of the bids that its break-even price cut down.
+    count_BU1 = (density_BUI >= break_even_BU[..., None]).sum(-1, keepdim=True)
 
     def line(fee: Tensor, own_BUI: Tensor, rest_BNL: Tensor) -> Tensor:
         own = goods.units_per_market(own_BUI.flatten(1))
@@ -112,6 +116,7 @@ def queue(goods: Goods) -> Queue:
         position_MI=position_MI,
         within_BUI=within_BUI,
         break_even_BU=break_even_BU,
+        bundle_flops_BU=bundle_BUI.gather(-1, (count_BU1 - 1).clamp(min=0)).squeeze(-1),
     )
 
 

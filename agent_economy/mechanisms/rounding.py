@@ -42,10 +42,17 @@ def fill(goods: Goods, *, passes: int = 1) -> Plan:
     price_MU = goods.units_per_market(line.break_even_BU)
     fee_MU = goods.units_per_market(goods.tariff.setup_flops_BU)
     dual_M1 = line.marginal_price_M(goods.supply_M)[:, None]
-    with_MU = (price_MU >= dual_M1) & (price_MU > 0)
-    # Ties at the dual may be more units than supply can open.
-    with_MU = with_MU & ((fee_MU * with_MU).sum(1, keepdim=True) <= goods.supply_M[:, None])
-    without_MU = price_MU > dual_M1
+    # Units that tie at the dual are bought one after the other, by index.
+    count_M1 = (line.price_MI > dual_M1).sum(1, keepdim=True)
+    above_M1 = torch.where(count_M1 > 0, line.total_MI.gather(1, (count_M1 - 1).clamp(min=0)), 0)
+    tied_MU = (price_MU == dual_M1) & (price_MU > 0)
+    cost_MU = goods.units_per_market(line.bundle_flops_BU) * tied_MU
+    total_MU = above_M1 + cost_MU.cumsum(1)
+    supply_M1 = goods.supply_M[:, None]
+    without_MU = (price_MU > dual_M1) | (tied_MU & (total_MU <= supply_M1))
+    with_MU = without_MU | (tied_MU & (total_MU - cost_MU < supply_M1))
+    # Rounding in the sort may let in more units than supply can open.
+    with_MU = with_MU & ((fee_MU * with_MU).sum(1, keepdim=True) <= supply_M1)
 
     chosen_MI, may_MI, left_M1 = _serve(goods, line, without_MU)
     more_MI, more_may_MI, more_left_M1 = _serve(goods, line, with_MU)
