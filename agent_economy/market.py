@@ -242,9 +242,25 @@ class Market:
         slack = 0.0 if self.temperature is None else 1e-4
         return (clearing.spend_flops <= supply * (1 + slack)).all()
 
+    def _groups(self, layer: int) -> list[tuple[Policy, Tensor]]:
+        """Agents of a layer by policy.
+
+        Raises:
+            EconomyError: agents were given something that is no policy.
+        """
+        groups = []
+        for policy, agents_N in self.population.policy_groups(layer):
+            if not isinstance(policy, Policy):
+                raise EconomyError(
+                    f"agents were told to bid by {policy!r}, which is no policy; "
+                    "give an object such as FisherPolicy()"
+                )
+            groups.append((policy, agents_N))
+        return groups
+
     def _bids(self, layer: int, hidden_BLD: Tensor) -> Tensor:
         """One (B, L, N) tensor, one call per group of agents that share a policy."""
-        groups = self.population.policy_groups(layer)
+        groups = self._groups(layer)
         parts = [
             policy.bid(
                 Features(
@@ -261,7 +277,7 @@ class Market:
         if len(parts) == 1 and parts[0].shape[-1] == self.shape.agents:
             return parts[0]
         rows, length, _ = hidden_BLD.shape
-        bid_BLN = hidden_BLD.new_zeros(rows, length, self.shape.agents)
+        bid_BLN: Tensor = hidden_BLD.new_zeros(rows, length, self.shape.agents)
         for (_, agents_N), part in zip(groups, parts, strict=True):
             bid_BLN = bid_BLN.index_copy(-1, agents_N, part.to(bid_BLN.dtype))
         return bid_BLN
@@ -273,8 +289,7 @@ class Market:
         hidden = self.shape.hidden
         bidding = sum(
             policy.flops_per_token(hidden, len(agents_N))
-            for policy, agents_N in self.population.policy_groups(layer)
-            if isinstance(policy, Policy)
+            for policy, agents_N in self._groups(layer)
         )
         return bidding + self.mechanism.flops_per_bid * self.shape.agents
 

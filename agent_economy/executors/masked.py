@@ -120,4 +120,5 @@ def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor) -> Tensor:
     sample = (x.detach()[:, ::_STRIDE] * mask_BL[:, ::_STRIDE, None]).flatten(0, 1)
     parts = _in_blocks(sample, weight.shape[1], -1)
     added = torch.bmm(parts.transpose(0, 1), weight)
-    return torch.linalg.vector_norm(added, dim=-1).sum(1) * _STRIDE
+    norm: Tensor = torch.linalg.vector_norm(added, dim=-1)
+    return norm.sum(1) * _STRIDE

@@ -68,6 +68,7 @@ class AdapterContract:
     # --- agents ------------------------------------------------------------------------------
 
     def test_counts_every_layer_head_and_neuron(self, model: PreTrainedModel) -> None:
+        """Agents cover the layers, without a gap and without an overlap."""
         adapter = adapter_for(model, self.block_size)
         shape = adapter.shape
         assert len(adapter.sites) == model.config.num_hidden_layers
@@ -88,6 +89,7 @@ class AdapterContract:
     def test_full_supply_and_a_closed_market_are_the_plain_model(
         self, model: PreTrainedModel
     ) -> None:
+        """Not a bit differs, under every attention."""
         batch = self.batch(model)
         for attention in self.attentions:
             model.set_attn_implementation(attention)
@@ -101,6 +103,7 @@ class AdapterContract:
 
     @torch.no_grad()
     def test_leaves_no_hook_behind(self, model: PreTrainedModel) -> None:
+        """Neither after a forward nor after one that failed."""
         economy, batch = self._economy(model), self.batch(model)
         economy.market.budget_fraction = 0.5
         economy(**batch)
@@ -119,6 +122,7 @@ class AdapterContract:
 
     @torch.no_grad()
     def test_a_shut_agent_is_a_zeroed_slice_of_its_projection(self, model: PreTrainedModel) -> None:
+        """Every agent of the first and the last layer, against the model itself."""
         adapter, batch = adapter_for(model, self.block_size), self.batch(model)
         plain, real_BL = model(**batch)[0], batch["attention_mask"].bool()
         for layer in sorted({0, len(adapter.sites) - 1}):
@@ -136,6 +140,7 @@ class AdapterContract:
 
     @torch.no_grad()
     def test_a_gate_touches_its_own_token_only(self, model: PreTrainedModel) -> None:
+        """All agents of one token shut: the attention of the others writes the same."""
         adapter, batch = adapter_for(model, self.block_size), self.batch(model)
         shape, sites = adapter.shape, adapter.sites[0]
         gate_BLN = torch.ones(*batch["attention_mask"].shape, shape.agents)
@@ -148,6 +153,7 @@ class AdapterContract:
 
     @torch.no_grad()
     def test_nothing_served_changes_every_layer(self, model: PreTrainedModel) -> None:
+        """Agents reach every layer."""
         economy, batch = self._economy(model), self.batch(model)
         economy.market.budget_fraction = 0.0
         layers = [sites.layer for sites in economy.adapter.sites]
@@ -165,6 +171,7 @@ class AdapterContract:
 
     @torch.no_grad()
     def test_counts_the_flops_that_run(self, model: PreTrainedModel) -> None:
+        """Within 0.1 % of what torch counts."""
         model.set_attn_implementation("eager")
         economy, batch = self._economy(model), self.batch(model)
         rows, length = batch["input_ids"].shape

@@ -205,6 +205,13 @@ def test_a_policy_sees_layer_step_and_last_price() -> None:
     assert torch.equal(spy.asked[4].price, first.clearings[1].price)
 
 
+def test_a_name_is_no_policy() -> None:
+    economy = founded()
+    economy.population.assign_policy(3, "fisher")
+    with pytest.raises(EconomyError, match=r"'fisher', which is no policy"):
+        economy(**tiny_batch())
+
+
 def test_a_higher_bidder_is_served_first() -> None:
     economy = founded(policy={"name": "constant"})
     served_N = economy(**tiny_batch()).receipt.allocation_BLN(1).sum((0, 1))

@@ -144,7 +144,7 @@ def test_a_folder_without_an_economy(tmp_path: Path) -> None:
         Economy.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"config": {}, "policies": [{"nam": 1}]}'])
+@pytest.mark.parametrize("text", ["{", "{}", '{"config": {}, "policies": [{"title": 1}]}'])
 def test_a_damaged_economy(tmp_path: Path, text: str) -> None:
     founded().save_pretrained(tmp_path)
     (tmp_path / "economy.json").write_text(text)
