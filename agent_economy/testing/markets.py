@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agent_economy.costs.tariff import Tariff
 from agent_economy.mechanisms.base import Mechanism, State
-from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Clearing, Goods, Scope
+from agent_economy.mechanisms.goods import Clearing, Goods, Scope
 
 #: Bids of one market differ by at least this much in density, relative to the larger one.
 MIN_GAP = 1e-4
@@ -98,7 +98,7 @@ class Market:
 
     def row(self, b: int) -> Market:
         """One row by itself."""
-        only = slice(b, b + 1)
+        only = [b]
         tariff = replace(
             self.tariff,
             token_flops_BNL=self.tariff.token_flops_BNL[only],
@@ -304,4 +304,4 @@ def relabellings(draw: st.DrawFn, market: Market) -> tuple[Market, Tensor]:
     return market.relabelled(units_U, inside_UG, rest)
 
 
-__all__ = ["FLOPS_PER_GFLOP", "Market", "distinct_bids", "make_tariff", "markets", "supply"]
+__all__ = ["Market", "distinct_bids", "make_tariff", "markets", "supply"]
