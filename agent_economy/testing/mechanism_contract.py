@@ -42,6 +42,8 @@ _contract = settings(
 )
 _SCARCE = st.floats(0.05, 0.9)
 _TEMPERATURES = st.sampled_from([0.05, 0.3, 1.0])
+#: Colder, demand is flat between bids and finite differences of the price are rounding noise.
+_WARM = st.sampled_from([0.2, 0.5, 1.0])
 #: Rounding of sums of credits, relative.
 _ROUNDING = 1e-9
 
@@ -300,7 +302,7 @@ class MechanismContract:
     @_contract
     @given(
         market=markets(fractions=st.floats(0.1, 0.9), zeros=False, max_tokens=4),
-        temperature=_TEMPERATURES,
+        temperature=_WARM,
         forwards=st.integers(0, 1),
     )
     def test_gradients_of_gates_and_price(
