@@ -18,6 +18,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+# Matrices this small gain nothing from threads, and lose much where test processes share cores.
+torch.set_num_threads(1)
+
 Head = Literal["none", "classify", "lm"]
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "gpt2", "llama")
