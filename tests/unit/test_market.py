@@ -34,7 +34,7 @@ def founded(**changes: object) -> Economy:
 
 
 class Spy(Policy):
-    """Bids its own number and remembers what it was asked."""
+    """Bids its own number and a hundredth of each agent's; remembers what it was asked."""
 
     def __init__(self, credits: float) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Spy(Policy):
     def bid(self, features: Features) -> torch.Tensor:
         self.asked.append(features)
         shape = (*features.hidden_BLD.shape[:2], len(features.agents_N))
-        return features.hidden_BLD.new_full(shape, self.credits)
+        return (self.credits + 0.01 * features.agents_N).expand(shape)
 
     def flops_per_token(self, hidden: int, agents: int) -> int:
         return 10 * agents
@@ -186,11 +186,12 @@ def test_policies_of_one_layer_fill_their_own_columns() -> None:
     economy.market.open(tiny_batch()["attention_mask"].bool())
     hidden_BLD = torch.randn(3, 11, 32)
     bid_BLN = economy.market._bids(1, hidden_BLD)
-    expected_N = torch.tensor([1.0, 3.0, 0.0, 1.0, 3.0, 1.0, 3.0])
-    assert torch.equal(bid_BLN, expected_N.expand(3, 11, AGENTS))
+    expected_N = torch.tensor([1.0, 3.01, 0.0, 1.03, 3.04, 1.05, 3.06])
+    torch.testing.assert_close(bid_BLN, expected_N.expand(3, 11, AGENTS))
     assert high.asked[0].agents_N.tolist() == [1, 4, 6]
     assert low.asked[0].agents_N.tolist() == [0, 3, 5]
-    assert economy.market._bids(0, hidden_BLD).unique().tolist() == [1.0]
+    alone_N = 1.0 + 0.01 * torch.arange(AGENTS)
+    torch.testing.assert_close(economy.market._bids(0, hidden_BLD), alone_N.expand(3, 11, AGENTS))
 
 
 def test_a_policy_sees_layer_step_and_last_price() -> None:
