@@ -336,10 +336,11 @@ class MechanismContract:
             best = optimum(market.token_by_token().goods(scope))
         else:
             best = optimum(market.goods(scope))
-        clearing, _ = market.relax(mechanism, market.temperature(1e-4))
+        heat = market.temperature(1e-4)
+        clearing, _ = market.relax(mechanism, heat)
         welfare_M, price_M = clearing.welfare.flatten(), clearing.price.flatten()
         assert torch.allclose(welfare_M, best.welfare_M, rtol=0.01, atol=1e-9)
-        # Complementary slackness: what has a price is sold out.
+        # Complementary slackness: what has a price, not just a few degrees, is sold out.
         own_BL, fee_B = soft_flops_spent(market, clearing.allocation_BLN)
         spend, supply = own_BL, market.supply_flops_BL.double()
         if mechanism.scope != "token":
@@ -347,7 +348,7 @@ class MechanismContract:
         if mechanism.scope == "batch":
             spend, supply = spend.sum(0, keepdim=True), supply.sum(0, keepdim=True)
         idle_M = 1 - spend.flatten() / supply.flatten().clamp(min=1)
-        assert (idle_M[(price_M > 0) & (supply.flatten() > 0)] <= 0.01).all()
+        assert (idle_M[(price_M > 50 * heat) & (supply.flatten() > 0)] <= 0.01).all()
 
     @_contract
     @given(market=markets(fractions=_SCARCE))
