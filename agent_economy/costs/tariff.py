@@ -101,10 +101,42 @@ class Tariff:
         """``token_flops_BNL`` in float64, which holds whole FLOPs exactly up to 9e15."""
         return self.token_flops_BNL.double()
 
-    def total_flops_BN(self, gate_BNL: Float[Tensor, "B N L"]) -> Float[Tensor, "B N"]:
-        """FLOPs of serving tokens to the degree of their gates, set-up apart."""
+    @property
+    def flat(self) -> bool:
+        """Whether all tokens of a row cost the same, and no two agents share a unit."""
+        return self.group == 1 and self.token_flops_BNL.shape[-1] == 1
+
+    @cached_property
+    def bundle_flops_BUL(self) -> Float[Tensor, "B U L"]:
+        """Under a flat tariff, the fee of each unit and k of its tokens, for k = 1, 2, ..."""
+        count_L = torch.arange(1, self.mask_BL.shape[1] + 1, device=self.mask_BL.device)
+        fee_BU1 = self.setup_flops_BU[..., None]
+        return fee_BU1 + self.double_BNL[:, : self.fee_agents] * count_L
+
+    @cached_property
+    def line_flops_BI(self) -> Float[Tensor, "B I"]:
+        """Under a flat tariff, FLOPs of ``[fee, tokens]`` of every unit, then of all other bids."""
+        rows, length = self.mask_BL.shape
+        own_BUL = self.double_BNL[:, : self.fee_agents].expand(-1, -1, length)
+        fee_BU1 = self.setup_flops_BU[..., None].double()
+        rest_BNL = self.double_BNL[:, self.fee_agents :].expand(-1, -1, length)
+        units = torch.cat((fee_BU1, own_BUL), -1).reshape(rows, -1)
+        return torch.cat((units, rest_BNL.reshape(rows, -1)), 1)
+
+    def total_flops_BN(
+        self, gate_BNL: Float[Tensor, "B N L"], served_BN: Float[Tensor, "B N"] | None = None
+    ) -> Float[Tensor, "B N"]:
+        """FLOPs of serving tokens to the degree of their gates, set-up apart.
+
+        Args:
+            gate_BNL: degrees.
+            served_BN: their sums over tokens, if they are at hand.
+        """
         if self.token_flops_BNL.shape[-1] == 1:
-            return gate_BNL.sum(-1, dtype=torch.float64) * self.double_BNL[..., 0]
+            if served_BN is None:
+                served_BN = gate_BNL.sum(-1)
+            # Sums of 0/1 gates are whole numbers, exact in float32 up to 2**24 tokens.
+            return served_BN.double() * self.double_BNL[..., 0]
         return (gate_BNL * self.double_BNL).sum(-1)
 
 

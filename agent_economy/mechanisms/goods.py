@@ -2,8 +2,8 @@
 
 A *row* is one sequence; a *market* is where one budget is cleared: the row itself at sequence
 scope, the whole batch at batch scope, and each token at token scope. Set-up units belong to rows.
-Inside a clearing tensors are agent-major, (B, N, L), so that a row flattens to a market without a
-copy and position breaks ties by agent index.
+Inside a clearing tensors are indexed agent by agent, (B, N, L), so that position in a market breaks
+ties by agent index; they are views of (B, L, N) memory, the bids' own.
 """
 
 from __future__ import annotations
@@ -84,15 +84,17 @@ class Goods:
         A causal market cannot know the sum over the row; there an agent bids in full until its
         bids so far reach the limit.
         """
-        may_BNL = tariff.mask_BL[:, None] & active_N[:, None]
-        value_BNL = bid_BLN.transpose(1, 2) * may_BNL
+        may_BLN = tariff.mask_BL[..., None] & active_N
+        value_BNL = torch.where(may_BLN, bid_BLN, 0.0).transpose(1, 2)
         limit_BN1 = limit_BN.to(bid_BLN.dtype)[..., None]
-        if causal:
+        total_BN1 = value_BNL.sum(-1, keepdim=True)
+        if nowhere(total_BN1 > limit_BN1):
+            pace_BNL = torch.ones_like(total_BN1)
+        elif causal:
             afforded_BNL = value_BNL.cumsum(-1).minimum(limit_BN1)
             afforded_BNL = afforded_BNL.diff(dim=-1, prepend=torch.zeros_like(limit_BN1))
             pace_BNL = (afforded_BNL / value_BNL.clamp(min=1e-30)).clamp(0.0, 1.0)
         else:
-            total_BN1 = value_BNL.sum(-1, keepdim=True)
             pace_BNL = (limit_BN1 / total_BN1.clamp(min=1e-30)).clamp(max=1.0)
         return cls(value_BNL, pace_BNL, tariff, supply_BL, active_N, scope)
 
@@ -151,6 +153,10 @@ class Goods:
         """FLOPs on offer in each market of at least a row."""
         return self.per_market_sum(self.supply_BL.sum(1))
 
+    def open_BU(self, gate_BNL: Tensor) -> Float[Tensor, "B U"]:
+        """How far each unit is open: its widest gate."""
+        return self.over_units(gate_BNL).amax(-1)
+
     def fees_B(self, open_BU: Tensor) -> Tensor:
         """Set-up FLOPs of each row's open units."""
         return (open_BU * self.tariff.setup_flops_BU).sum(1)
@@ -208,18 +214,21 @@ class Goods:
         """
         dtype = self.value_BNL.dtype
         soft = gate_BNL.is_floating_point()
-        gate_BNL = torch.where(fits, self.may_BNL, gate_BNL).to(dtype)
-        price = torch.where(fits, 0.0, price)
-        flops_BN = self.tariff.total_flops_BN(gate_BNL)
+        if not nowhere(fits):
+            gate_BNL = torch.where(fits, self.may_BNL, gate_BNL)
+            price = torch.where(fits, 0.0, price)
+        gate_BNL = gate_BNL.to(dtype)
         served_BN = gate_BNL.sum(-1)
+        flops_BN = self.tariff.total_flops_BN(gate_BNL, served_BN)
         served_BU = self.over_units(served_BN[..., None]).sum(-1)
-        open_BU = self.over_units(gate_BNL).amax(-1) if soft else (served_BU > 0).double()
+        open_BU = self.open_BU(gate_BNL) if soft else (served_BU > 0).double()
         fee_BU = open_BU * self.tariff.setup_flops_BU
         share = self.over_agents(fee_BU / torch.where(served_BU > 0, served_BU, 1), 0.0)
         rate = (price * ((self.tariff.double_BNL + share) / FLOPS_PER_GFLOP)).to(dtype)
         welfare_BNL = self.value_BNL * gate_BNL
+        welfare_BN1 = welfare_BNL.sum(-1, keepdim=True)
         if self.pace_BNL.shape[-1] == 1:
-            worth_BN1 = welfare_BNL.sum(-1, keepdim=True) * self.pace_BNL
+            worth_BN1 = welfare_BN1 * self.pace_BNL
         else:
             worth_BN1 = (welfare_BNL * self.pace_BNL).sum(-1, keepdim=True)
         if rate.shape[-1] == 1:
@@ -234,7 +243,7 @@ class Goods:
             welfare = welfare_BNL.sum(1)
         else:
             spend = self.per_market_sum(flops_BN.sum(1) + fee_BU.sum(1))
-            welfare = self.per_market_sum(welfare_BNL.sum((1, 2)))
+            welfare = self.per_market_sum(welfare_BN1.sum((1, 2)))
         return Clearing(
             gate_BNL.transpose(1, 2),
             price.transpose(1, 2),
@@ -242,3 +251,11 @@ class Goods:
             spend,
             welfare,
         )
+
+
+def nowhere(condition: Tensor) -> bool:
+    """Whether a condition surely holds nowhere, so that work for it can be saved.
+
+    Known on the CPU alone: asking a device would make it wait.
+    """
+    return condition.device.type == "cpu" and not bool(condition.any())

@@ -43,7 +43,7 @@ class GreedyDensity(UniformPrice):
     # never its own service; but units open by welfare, which a higher bid can only help.
     guarantees = Guarantees(straight_through=True, differentiable=False)
     flops_per_bid = 48
-    passes: ClassVar[int] = 4
+    passes: ClassVar[int] = 2
 
     def _relax(
         self, goods: Goods, state: State, temperature: float

@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 
 from agent_economy.mechanisms.base import Guarantees, Mechanism, Scope, State
-from agent_economy.mechanisms.goods import Goods
+from agent_economy.mechanisms.goods import Goods, nowhere
 from agent_economy.mechanisms.optimum import optimum
 from agent_economy.mechanisms.order import descending
 
@@ -80,23 +80,21 @@ class PostedPrice(Mechanism):
 
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         terms = self._terms(goods, state)
-        wants_BNL = goods.density_BNL >= terms.price.clamp(min=1e-30)
-        wants_BNL = wants_BNL & goods.over_agents(terms.open_BU, True)
-        # What is served for nothing spends accrued supply too.
-        wants_BNL = torch.where(goods.fits_so_far, goods.may_BNL, wants_BNL)
-        flops_BNL = goods.tariff.double_BNL
-        demand_BL = (wants_BNL * flops_BNL).sum(1)
-        allowed_BL1 = self._allowed(goods, terms.open_BU, demand_BL)[:, None]
+        # Agents stand in line by their standing, so that a token's budget is a running sum.
         order_BN1 = descending(terms.standing_BN)[..., None]
-        queue_BNL = wants_BNL.take_along_dim(order_BN1, 1)
-        cost_BNL = queue_BNL * flops_BNL.take_along_dim(order_BN1, 1)
-        served_BNL = queue_BNL & (cost_BNL.cumsum(1) <= allowed_BL1)
-        back_BN1 = torch.empty_like(order_BN1).scatter_(
-            1,
-            order_BN1,
-            torch.arange(order_BN1.shape[1], device=order_BN1.device)[:, None].expand_as(order_BN1),
-        )
-        gate_BNL = served_BNL.take_along_dim(back_BN1, 1)
+        order_BNL = order_BN1.expand(goods.value_BNL.shape)
+        open_BN1 = goods.over_agents(terms.open_BU, True)
+        wants_BNL = (goods.density_BNL >= terms.price.clamp(min=1e-30)) & open_BN1
+        if not nowhere(goods.fits_so_far):
+            # What is served for nothing spends accrued supply too.
+            wants_BNL = torch.where(goods.fits_so_far, goods.may_BNL, wants_BNL)
+        line_BNL = wants_BNL.gather(1, order_BNL)
+        flops_BNL = goods.tariff.double_BNL
+        cost_BNL = flops_BNL.gather(1, order_BN1.expand(flops_BNL.shape))
+        total_BNL = torch.where(line_BNL, cost_BNL, 0.0).cumsum(1)
+        allowed_BL = self._allowed(goods, terms.open_BU, total_BNL[:, -1])
+        served_BNL = line_BNL & (total_BNL <= allowed_BL[:, None])
+        gate_BNL = served_BNL.gather(1, order_BN1.argsort(1).expand(order_BNL.shape))
         return gate_BNL, terms.price[None, None, None], self._learn(goods, state)
 
     def _relax(
@@ -148,19 +146,19 @@ class PostedPrice(Mechanism):
     def _learn(self, goods: Goods, state: State) -> State:
         """The dual step, and the running means that open units and rank agents."""
         with torch.no_grad():
-            tariff, density_BNL = goods.tariff, goods.density_BNL.double()
+            tariff, density_BNL = goods.tariff, goods.density_BNL.detach()
             tokens = tariff.length_B.sum().clamp(min=1)
-            flops_BNL = tariff.double_BNL * goods.may_BNL
             supply = goods.supply_BL.sum().clamp(min=1)
             price = state["price"] if "price" in state else self._opening_price(goods)
-            gain_BNL = (density_BNL - price).clamp(min=0) * flops_BNL
-            gain_U = goods.over_units(gain_BNL.sum((0, 2))[None, :, None]).sum(-1)[0] / tokens
+            above_BNL = (density_BNL - price.to(density_BNL.dtype)).clamp_(min=0)
+            gain_BN = tariff.total_flops_BN(above_BNL)
+            gain_U = goods.over_units(gain_BN[..., None]).sum((0, 2)) / tokens
             surplus_U = gain_U - price * tariff.setup_flops_U
-            asked_BNL = flops_BNL * (density_BNL > price)
-            asked_BNL = asked_BNL * goods.over_agents((surplus_U >= 0)[None], True)
-            fee = (tariff.setup_flops_U * (surplus_U >= 0)).sum() * tokens
-            ratio = (asked_BNL.sum() + fee) / supply
-            standing_N = density_BNL.sum((0, 2)) / tokens
+            covers_U = surplus_U >= 0
+            asked_BN1 = tariff.total_flops_BN((above_BNL > 0).to(density_BNL.dtype))[..., None]
+            asked = (asked_BN1 * goods.over_agents(covers_U[None], True)).sum()
+            ratio = (asked + (tariff.setup_flops_U * covers_U).sum() * tokens) / supply
+            standing_N = density_BNL.sum(-1).double().sum(0) / tokens
             if "price" in state:
                 price = price * torch.exp(self.rate * (ratio - 1).clamp(-1, 1))
                 keep = self.memory

@@ -49,13 +49,13 @@ def clearing_price(excess: Callable[[Tensor], Tensor], high_M: Tensor) -> Tensor
     return price - (step - step.detach())
 
 
-def soft_allocation(goods: Goods, temperature: float, price: Tensor) -> tuple[Tensor, Tensor]:
-    """Gates at a price (B, 1, 1), and how far each unit opens (B, U)."""
+def soft_allocation(goods: Goods, temperature: float, price: Tensor) -> Tensor:
+    """Soft gates (B, N, L) at a price (B, 1, 1)."""
     gap_BNL = (goods.density_BNL - price) / temperature
     gate_BNL = torch.sigmoid(gap_BNL) * goods.may_BNL
     tariff = goods.tariff
     if not tariff.fee_agents:
-        return gate_BNL, gate_BNL.new_ones((gate_BNL.shape[0], 0))
+        return gate_BNL
     gflops_BNL = tariff.double_BNL.to(gate_BNL.dtype) / FLOPS_PER_GFLOP * goods.may_BNL
     fee_BU = tariff.setup_flops_BU / FLOPS_PER_GFLOP
     gain_BU = goods.over_units(gflops_BNL * softplus(gap_BNL)).sum(-1)
@@ -65,7 +65,7 @@ def soft_allocation(goods: Goods, temperature: float, price: Tensor) -> tuple[Te
     )
     # A row with nobody to serve opens nothing.
     open_BU = open_BU * goods.over_units(goods.may_BNL).any(-1)
-    return gate_BNL * goods.over_agents(open_BU, 1.0), open_BU
+    return gate_BNL * goods.over_agents(open_BU, 1.0)
 
 
 def _steepest_B(goods: Goods) -> Tensor:
@@ -82,8 +82,10 @@ def soft_market(goods: Goods, temperature: float) -> tuple[Tensor, Tensor]:
 
     def relative_excess_M(price_M: Tensor) -> Tensor:
         price = price_M[:, None, None].expand(goods.value_BNL.shape[0], 1, 1)
-        gate_BNL, open_BU = soft_allocation(goods, temperature, price)
-        spend_B = goods.tariff.total_flops_BN(gate_BNL).sum(1) + goods.fees_B(open_BU)
+        gate_BNL = soft_allocation(goods, temperature, price)
+        # A unit is open as far as its widest gate, as the settlement counts it.
+        fee_B = goods.fees_B(goods.open_BU(gate_BNL)) if goods.tariff.fee_agents else 0
+        spend_B = goods.tariff.total_flops_BN(gate_BNL).sum(1) + fee_B
         excess_M = goods.per_market_sum(spend_B) - goods.supply_M
         return (excess_M / goods.supply_M.clamp(min=1)).to(price_M.dtype)
 
@@ -92,7 +94,7 @@ def soft_market(goods: Goods, temperature: float) -> tuple[Tensor, Tensor]:
     high_M = peak_B.amax(0, keepdim=True) if goods.scope == "batch" else peak_B
     price = clearing_price(relative_excess_M, high_M)[:, None, None]
     rows = goods.value_BNL.shape[0]
-    return soft_allocation(goods, temperature, price.expand(rows, 1, 1))[0], price
+    return soft_allocation(goods, temperature, price.expand(rows, 1, 1)), price
 
 
 def soft_tokens(goods: Goods, open_BU: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

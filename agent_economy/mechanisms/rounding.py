@@ -17,8 +17,8 @@ class Plan(NamedTuple):
 
     Attributes:
         gate_BNL: who is served.
-        price_M: the dearest bid left unserved in an open unit, at most the lowest break-even
-            price among open units; credits per GFLOP.
+        price_M: the dearest bid left unserved in an open unit, never above the break-even price
+            of an open unit; credits per GFLOP.
         open_BU: units that are open.
     """
 
@@ -30,8 +30,9 @@ class Plan(NamedTuple):
 def fill(goods: Goods, *, passes: int = 1) -> Plan:
     """Open units, then serve bids from dense to thin until the next does not fit.
 
-    The linear program leaves at most one unit in between. It is opened or not, whichever serves
-    the most welfare.
+    The linear program buys items of the queue until supply is used up. That can leave one unit
+    with its fee paid and only some of its bundle served. Either this stands, or the unit is closed
+    and what it frees is spent further down the queue: whichever serves more.
 
     Args:
         goods: what is traded, cleared per row or per batch.
@@ -40,44 +41,50 @@ def fill(goods: Goods, *, passes: int = 1) -> Plan:
     """
     line = queue(goods)
     price_MU = goods.units_per_market(line.break_even_BU)
-    fee_MU = goods.units_per_market(goods.tariff.setup_flops_BU)
-    dual_M1 = line.marginal_price_M(goods.supply_M)[:, None]
-    # Units that tie at the dual are bought one after the other, by index.
-    count_M1 = (line.price_MI > dual_M1).sum(1, keepdim=True)
-    above_M1 = torch.where(count_M1 > 0, line.total_MI.gather(1, (count_M1 - 1).clamp(min=0)), 0)
-    tied_MU = (price_MU == dual_M1) & (price_MU > 0)
-    cost_MU = goods.units_per_market(line.bundle_flops_BU) * tied_MU
-    total_MU = above_M1 + cost_MU.cumsum(1)
     supply_M1 = goods.supply_M[:, None]
-    without_MU = (price_MU > dual_M1) | (tied_MU & (total_MU <= supply_M1))
-    with_MU = without_MU | (tied_MU & (total_MU - cost_MU < supply_M1))
-    # Rounding in the sort may let in more units than supply can open.
-    with_MU = with_MU & ((fee_MU * with_MU).sum(1, keepdim=True) <= supply_M1)
+    dual_M1, last = line.dual_M1, line.price_MI.shape[1] - 1
+    # The unit that the cut goes through; an index beyond all units where it is no unit's item.
+    at_M1 = line.position_MI.gather(1, line.cut_M1.clamp(max=last))
+    cut_unit_M1 = at_M1.div(line.within_BUJ.shape[-1] + 1, rounding_mode="floor")
+    index_U = torch.arange(price_MU.shape[1], device=price_MU.device)
+    tied_MU = (price_MU == dual_M1) & (price_MU > 0)
+    full_MU = (price_MU > dual_M1) | (tied_MU & (index_U < cut_unit_M1))
+    through_MU = tied_MU & (index_U == cut_unit_M1)
 
-    chosen_MI, may_MI, left_M1 = _serve(goods, line, without_MU)
-    more_MI, more_may_MI, more_left_M1 = _serve(goods, line, with_MU)
-    gain_M = (line.value_MI * more_MI).sum(1) - (line.value_MI * chosen_MI).sum(1)
-    better_M1 = (gain_M > 0)[:, None]
-    chosen_MI = torch.where(better_M1, more_MI, chosen_MI)
-    may_MI = torch.where(better_M1, more_may_MI, may_MI)
-    left_M1 = torch.where(better_M1, more_left_M1, left_M1)
-    open_MU = torch.where(better_M1, with_MU, without_MU)
+    # As the linear program has it: everything before the cut.
+    wanted_MI = line.value_MI > 0
+    prefix_MI = (line.total_MI <= supply_M1) & wanted_MI
 
-    for _ in range(passes - 1):
-        free_M1 = left_M1 - (line.flops_MI * chosen_MI).sum(1, keepdim=True)
-        next_MI = may_MI & ~chosen_MI & (line.flops_MI <= free_M1)
-        chosen_MI = chosen_MI | (((line.flops_MI * next_MI).cumsum(1) <= free_M1) & next_MI)
+    # With the unit in between closed: its FLOPs go to bids further down.
+    everyone = torch.ones((), dtype=torch.bool, device=price_MU.device)
+    full_MI = line.in_line(full_MU, everyone).gather(1, line.position_MI) & wanted_MI
+    fee_MU = goods.units_per_market(goods.tariff.setup_flops_BU)
+    left_M1 = supply_M1 - (fee_MU * full_MU).sum(1, keepdim=True)
+    refilled_MI = (_flops(line, full_MI).cumsum(1) <= left_M1) & full_MI
+    stands_M1 = _value_M1(line, prefix_MI) > _value_M1(line, refilled_MI)
+    chosen_MI = torch.where(stands_M1, prefix_MI, refilled_MI)
+    # Its fee may be the very item that did not fit: then the unit has sold nothing, and is closed.
+    open_MU = full_MU | (through_MU & stands_M1)
+    may_MI = full_MI
+    if passes > 1:
+        may_MI = line.in_line(open_MU, everyone).gather(1, line.position_MI) & wanted_MI
+        left_M1 = supply_M1 - (fee_MU * open_MU).sum(1, keepdim=True)
+        for _ in range(passes - 1):
+            free_M1 = left_M1 - _flops(line, chosen_MI).sum(1, keepdim=True)
+            next_MI = may_MI & ~chosen_MI & (line.flops_MI <= free_M1)
+            chosen_MI = chosen_MI | ((_flops(line, next_MI).cumsum(1) <= free_M1) & next_MI)
 
-    price_M = torch.where(may_MI & ~chosen_MI, line.price_MI, 0).amax(1)
-    return Plan(line.restore(chosen_MI, goods), price_M, open_MU.reshape(line.break_even_BU.shape))
+    unserved_M1 = torch.where(may_MI & ~chosen_MI, line.price_MI, 0).amax(1, keepdim=True)
+    price_M1 = torch.where(stands_M1, dual_M1, unserved_M1) if passes == 1 else unserved_M1
+    open_BU = open_MU.reshape(line.break_even_BU.shape)
+    return Plan(line.restore(chosen_MI, goods), price_M1.squeeze(1), open_BU)
 
 
-def _serve(goods: Goods, line: Queue, open_MU: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Bids served when these units are open, bids that may be, and FLOPs left after fees."""
-    # Items without a fee need a last unit, which is always open; fees themselves have no value.
-    open_MV = torch.nn.functional.pad(open_MU, (0, 1), value=True)
-    may_MI = open_MV.gather(1, line.unit_MI) & (line.value_MI > 0)
-    fee_M = (open_MU * goods.units_per_market(goods.tariff.setup_flops_BU)).sum(1)
-    left_M1 = (goods.supply_M - fee_M)[:, None].double()
-    total_MI = (line.flops_MI * may_MI).cumsum(1)
-    return (total_MI <= left_M1) & may_MI, may_MI, left_M1
+def _flops(line: Queue, chosen_MI: Tensor) -> Tensor:
+    """FLOPs of the chosen items, 0 for the others."""
+    return torch.where(chosen_MI, line.flops_MI, 0.0)
+
+
+def _value_M1(line: Queue, chosen_MI: Tensor) -> Tensor:
+    """Value of the chosen items."""
+    return torch.where(chosen_MI, line.value_MI, 0.0).sum(1, keepdim=True)

@@ -33,9 +33,11 @@ def fill_tokens(goods: Goods, open_BU: Tensor, *, passes: int = 1) -> tuple[Tens
     may_BLN = density_BLN > 0
     served_BLN = (flops_BLN.cumsum(-1) <= left_BL1) & may_BLN
     for _ in range(passes - 1):
-        free_BL1 = left_BL1 - (flops_BLN * served_BLN).sum(-1, keepdim=True)
+        free_BL1 = left_BL1 - torch.where(served_BLN, flops_BLN, 0.0).sum(-1, keepdim=True)
         next_BLN = may_BLN & ~served_BLN & (flops_BLN <= free_BL1)
-        served_BLN = served_BLN | (((flops_BLN * next_BLN).cumsum(-1) <= free_BL1) & next_BLN)
+        served_BLN = served_BLN | (
+            (torch.where(next_BLN, flops_BLN, 0.0).cumsum(-1) <= free_BL1) & next_BLN
+        )
     price_BL = torch.where(may_BLN & ~served_BLN, density_BLN, 0).amax(-1)
     gate_BLN = torch.zeros_like(served_BLN).scatter_(-1, order_BLN, served_BLN)
     return gate_BLN.transpose(1, 2), price_BL[:, None]
