@@ -24,8 +24,9 @@ demo: setup
 	$(BIN)/agent-economy report runs/demo
 	@echo "Open runs/demo/report.html"
 
+# One thread a worker: two workers whose threads fight over two cores are many times slower.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -38,7 +39,8 @@ check: setup
 	$(BIN)/codespell
 
 bench: setup
-	$(BIN)/agent-economy bench clearing
+	$(BIN)/python -m benchmarks.clearing
+	$(BIN)/python -m benchmarks.overhead
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

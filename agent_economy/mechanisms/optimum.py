@@ -73,12 +73,22 @@ class Queue(NamedTuple):
         return torch.cat((own_BUJ.reshape(rows, fee_agents, length), rest), 1)
 
 
-def queue(goods: Goods) -> Queue:
-    """Sort fees and bids of every market (rows, or the batch) by ironed density."""
+def queue(goods: Goods, *, payable: bool = False) -> Queue:
+    """Sort fees and bids of every market (rows, or the batch) by ironed density.
+
+    Args:
+        goods: what is traded.
+        payable: leave out units whose fee and cheapest token exceed all supply. The linear program
+            buys fractions of them; hard gates cannot.
+    """
     tariff, fee_agents = goods.tariff, goods.tariff.fee_agents
     density_BNL = goods.density_BNL.contiguous()
     within_BUJ, density_BUJ, flops_BUJ, average_BUJ = _bundles(goods, density_BNL)
     break_even_BU1 = average_BUJ.amax(-1, keepdim=True).to(density_BNL.dtype)
+    if payable:
+        token_BU1 = flops_BUJ[..., :1] if tariff.flat else flops_BUJ.amin(-1, keepdim=True)
+        least_BU1 = tariff.setup_flops_BU[..., None] + token_BU1
+        break_even_BU1 = torch.where(least_BU1 > goods.supply_M[:, None, None], 0.0, break_even_BU1)
     ironed_BUJ = torch.minimum(density_BUJ, break_even_BU1)
     rest_BNL = density_BNL[:, fee_agents:]
 

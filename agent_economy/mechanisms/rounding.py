@@ -39,7 +39,7 @@ def fill(goods: Goods, *, passes: int = 1) -> Plan:
         passes: rounds of filling; each round after the first goes on past bids that did not fit
             (the greedy 0/1 knapsack), so that less supply is left over.
     """
-    line = queue(goods)
+    line = queue(goods, payable=True)
     price_MU = goods.units_per_market(line.break_even_BU)
     supply_M1 = goods.supply_M[:, None]
     dual_M1, last = line.dual_M1, line.price_MI.shape[1] - 1
