@@ -84,8 +84,10 @@ class Goods:
         A causal market cannot know the sum over the row; there an agent bids in full until its
         bids so far reach the limit.
         """
-        may_BLN = tariff.mask_BL[..., None] & active_N
-        value_BNL = torch.where(may_BLN, bid_BLN, 0.0).transpose(1, 2)
+        value_BNL = bid_BLN.transpose(1, 2)
+        if not (nowhere(~tariff.mask_BL) and nowhere(~active_N)):
+            may_BLN = tariff.mask_BL[..., None] & active_N
+            value_BNL = torch.where(may_BLN, bid_BLN, 0.0).transpose(1, 2)
         limit_BN1 = limit_BN.to(bid_BLN.dtype)[..., None]
         total_BN1 = value_BNL.sum(-1, keepdim=True)
         if nowhere(total_BN1 > limit_BN1):
