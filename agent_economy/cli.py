@@ -129,7 +129,7 @@ def run(
 
     Prints the folder's name. With --resume and no -c, the config is the one that the folder holds.
 
-    Example: agent-economy run scarcity -s seed=1 -o runs/first
+    Example: agent-economy run scarcity -s seeds=[1] -o runs/first
     """
     from agent_economy.runs.folders import run_folder, starting_toml
     from agent_economy.runs.scenario import find_scenario

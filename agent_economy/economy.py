@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,18 +109,26 @@ class Economy(nn.Module):
 
     # --- running -----------------------------------------------------------------------------
 
-    def forward(self, **batch: Any) -> Any:
+    def forward(self, *inputs: Any, **batch: Any) -> Any:
         """The model's own output; with ``receipt`` as an attribute, or last in a tuple.
 
         Inside ``closed()`` it is the bare model's output and nothing else.
         """
         if not self.is_open:
-            return self.model(**batch)
+            return self.model(*inputs, **batch)
+        if inputs:
+            batch = inspect.signature(self.model.forward).bind_partial(*inputs).arguments | batch
         output, receipt = self.executor.run(batch, self.market)
         if isinstance(output, tuple):
             return (*output, receipt)
         output.receipt = receipt
         return output
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Economy:
+        """Refuse to be moved: wallets, policies and the model would end up on different devices."""
+        raise EconomyError(
+            "an economy stays where its model was; move or convert the model first, then found it"
+        )
 
     @contextmanager
     def closed(self) -> Iterator[PreTrainedModel]:
@@ -184,7 +193,7 @@ class Economy(nn.Module):
 
         Args:
             batches: inputs of the model.
-            loss: (output, batch, generator) -> scalar, summed over rows; see ``tasks.fidelity``.
+            loss: (output, batch, generator) -> scalar, summed over rows; see ``tasks.utility``.
             probes: draws of the loss per batch.
         """
         measured = self.trace(batches, loss, probes=probes)

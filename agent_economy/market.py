@@ -261,6 +261,9 @@ class Market:
     def _bids(self, layer: int, hidden_BLD: Tensor) -> Tensor:
         """One (B, L, N) tensor, one call per group of agents that share a policy."""
         groups = self._groups(layer)
+        if hidden_BLD.dtype in (torch.float16, torch.bfloat16):
+            # Prices and sums of money need more digits than activations do.
+            hidden_BLD = hidden_BLD.float()
         parts = [
             policy.bid(
                 Features(

@@ -91,7 +91,7 @@ class Receipt:
     @property
     def flops_fraction(self) -> float:
         """Spent over dense agent FLOPs."""
-        return self.spend_flops / self.dense_flops
+        return self.spend_flops / max(self.dense_flops, 1)
 
     @property
     def price_YBL(self) -> Float[Tensor, "Y B L"]:

@@ -10,6 +10,7 @@ from agent_economy.config import Named
 from agent_economy.errors import EconomyError
 from agent_economy.policies import POLICIES, Policy
 from agent_economy.registry import build
+from agent_economy.runs.files import write_atomic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,9 +38,13 @@ def save(economy: Economy, folder: Path) -> None:
         "attention": economy.model.config._attn_implementation,
     }
     tensors = {k: v.detach().clone().contiguous() for k, v in economy.economy_state().items()}
+    if folder.exists() and not folder.is_dir():
+        raise EconomyError(f"{folder} is a file; name a folder to save to")
+    # Without its rules a folder is no economy: gone first and back last, a kill leaves none.
+    (folder / _RULES).unlink(missing_ok=True)
     economy.model.save_pretrained(folder)
     save_file(tensors, folder / _TENSORS)
-    (folder / _RULES).write_text(json.dumps(rules, indent=2) + "\n", "utf-8")
+    write_atomic(folder / _RULES, json.dumps(rules, indent=2) + "\n")
 
 
 def load(founder: type[E], folder: Path, model: PreTrainedModel | None) -> E:

@@ -17,7 +17,7 @@ def facts(run: Run) -> dict[str, str]:
         "Model": _model(run.config),
         "Measured": _when(manifest.get("started"), manifest.get("ended")),
         "Machine": _machine(machine),
-        "Seeds": _listed(manifest.get("seeds")),
+        "Seeds": _listed((manifest.get("seeds") or {}).get("cells")),
         "Cells": str(manifest.get("cells", "")),
         "Commit": str(manifest.get("git_commit") or ""),
         "Versions": _listed([f"{name} {number}" for name, number in versions.items()]),

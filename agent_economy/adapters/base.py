@@ -59,6 +59,11 @@ class Adapter(ABC):
     decoder: ClassVar[bool | None] = None
 
     def __init__(self, model: PreTrainedModel, block_size: int) -> None:
+        if getattr(model.config, "add_cross_attention", False):
+            raise EconomyError(
+                f"this {self.name} model has cross-attention, which belongs to no agent; "
+                "load it without (add_cross_attention=False)"
+            )
         self.model = model
         self.backbone: nn.Module = model.base_model
         layers = self.backbone.get_submodule(self.layers)

@@ -11,6 +11,7 @@ from mesa.agent import AgentSet
 from agent_economy.agents.checks import credits_amount
 from agent_economy.agents.ledger import Ledger
 from agent_economy.agents.population import AgentKind, Population
+from agent_economy.errors import EconomyError
 
 
 class TransformerAgent(Agent):  # type: ignore[misc]
@@ -97,6 +98,8 @@ class TransformerAgent(Agent):  # type: ignore[misc]
 
     @policy.setter
     def policy(self, policy: object | None) -> None:
+        if policy is not None and not hasattr(policy, "bid"):
+            raise EconomyError(f"{policy!r} is no policy; give an object with a bid method")
         self._population.assign_policy(self.row, policy)
 
     @property

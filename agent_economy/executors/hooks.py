@@ -78,11 +78,7 @@ def _scaled(x: Tensor, gate_BLG: Tensor, sizes: tuple[int, ...]) -> Tensor:
         repeats = torch.tensor(sizes, device=x.device)
         return x * gate_BLG.repeat_interleave(repeats, -1, output_size=sum(sizes))
     slices = x.view(*x.shape[:-1], len(sizes), sizes[0])
-    if torch.is_grad_enabled():
-        return (slices * gate_BLG[..., None]).view(x.shape)
-    # The projection's input is read by the projection alone: no need for another copy of it.
-    slices.mul_(gate_BLG[..., None])
-    return x
+    return (slices * gate_BLG[..., None]).view(x.shape)
 
 
 def _same_tokens(x: Tensor, gate_BLN: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
+from agent_economy.errors import EconomyError
 from agent_economy.executors.base import Executor, Gatekeeper
 from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
 
@@ -75,14 +76,28 @@ class MaskedExecutor(Executor):
 
 
 def token_mask(batch: dict[str, Any]) -> Tensor:
-    """Real tokens (B, L) of a batch; all of them where it has no attention mask."""
-    mask = batch.get("attention_mask")
-    if mask is not None:
-        return mask.bool()  # type: ignore[no-any-return]
+    """Real tokens (B, L) of a batch; all of them where it has no attention mask.
+
+    Raises:
+        EconomyError: the mask is not one value per token, or the batch goes on from a cache.
+    """
+    cache = batch.get("past_key_values")
+    if cache is not None and cache.get_seq_length() > 0:
+        raise EconomyError(
+            "decoding with a key/value cache is not there yet; run the whole prefix without one"
+        )
     tokens = batch.get("input_ids")
     if tokens is None:
         tokens = batch["inputs_embeds"][..., 0]
-    return torch.ones(tokens.shape, dtype=torch.bool, device=tokens.device)
+    mask = batch.get("attention_mask")
+    if mask is None:
+        return torch.ones(tokens.shape, dtype=torch.bool, device=tokens.device)
+    if mask.shape != tokens.shape:
+        raise EconomyError(
+            f"the attention mask has shape {tuple(mask.shape)}, the tokens {tuple(tokens.shape)}; "
+            "give one mask value per token"
+        )
+    return mask.bool()  # type: ignore[no-any-return]
 
 
 def _sketches(adapter: Adapter, seed: int) -> list[tuple[Tensor, Tensor]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
+from agent_economy.errors import EconomyError
 from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
 from agent_economy.executors.masked import _in_blocks, token_mask
 from agent_economy.policies.base import LayerTrace, Trace
@@ -80,6 +81,8 @@ def trace(
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
+    if not layers[0]:
+        raise EconomyError("calibration needs at least one batch")
     return [
         LayerTrace(
             torch.cat([part.hidden_TD for part in seen]),

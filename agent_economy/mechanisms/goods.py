@@ -93,9 +93,12 @@ class Goods:
         if nowhere(total_BN1 > limit_BN1):
             pace_BNL = torch.ones_like(total_BN1)
         elif causal:
-            afforded_BNL = value_BNL.cumsum(-1).minimum(limit_BN1)
+            total_BNL = value_BNL.cumsum(-1)
+            afforded_BNL = total_BNL.minimum(limit_BN1)
             afforded_BNL = afforded_BNL.diff(dim=-1, prepend=torch.zeros_like(limit_BN1))
             pace_BNL = (afforded_BNL / value_BNL.clamp(min=1e-30)).clamp(0.0, 1.0)
+            # Exactly 1 until the limit is reached: rounding must not tell what comes later.
+            pace_BNL = torch.where(total_BNL <= limit_BN1, 1.0, pace_BNL)
         else:
             pace_BNL = (limit_BN1 / total_BN1.clamp(min=1e-30)).clamp(max=1.0)
         return cls(value_BNL, pace_BNL, tariff, supply_BL, active_N, scope)

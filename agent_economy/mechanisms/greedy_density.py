@@ -39,8 +39,6 @@ class GreedyDensity(UniformPrice):
     """The 0/1 knapsack's greedy; see the module's heading."""
 
     name = "greedy_density"
-    # Skipping breaks monotonicity: a bid that grows can push out a smaller, earlier one's filler,
-    # never its own service; but units open by welfare, which a higher bid can only help.
     guarantees = Guarantees(straight_through=True, differentiable=False)
     flops_per_bid = 48
     passes: ClassVar[int] = 2

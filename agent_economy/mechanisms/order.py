@@ -22,7 +22,8 @@ def descending(x: Float[Tensor, "*rows I"]) -> Int[Tensor, "*rows I"]:
     Args:
         x: finite or infinite values >= 0.
     """
-    bits = x.detach().to(torch.float32).contiguous().view(torch.int32)
+    # Adding 0 turns -0.0, whose sign bit is set, into 0.0.
+    bits = (x.detach().to(torch.float32).contiguous() + 0.0).view(torch.int32)
     if bits.device.type == "cpu" and x.shape[-1] > _SHORT:
         return _radix(bits)
     # position - bits * 2**32: high values first, then low positions; the low word is the position

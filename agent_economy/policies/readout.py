@@ -50,6 +50,11 @@ class ReadoutPolicy(Policy):
         """Measure valuations, regress them on hidden states, scale the mean to one credit."""
         values = [self.valuation(layer).double() for layer in trace]
         scale = torch.stack([value.mean() for value in values]).mean()
+        if not scale.isfinite():
+            raise EconomyError(
+                f"policy {self.name!r} measured values that are not numbers; "
+                "check the calibration loss for NaN or infinity"
+            )
         if not scale > 0:
             raise EconomyError(
                 f"policy {self.name!r} measured no value on the calibration batch; "
@@ -68,10 +73,11 @@ class ReadoutPolicy(Policy):
                 weights[layer], centre_D, r2 = fit
                 self.r2.append(r2)
                 means[layer] -= centre_D @ weights[layer]
-        self.register_buffer("weight_YDN", weights.to(hidden))
-        self.register_buffer("intercept_YN", means.to(hidden))
+        kind = hidden if hidden.dtype == torch.float64 else hidden.float()
+        self.register_buffer("weight_YDN", weights.to(kind))
+        self.register_buffer("intercept_YN", means.to(kind))
         floors = torch.stack([(value / scale).mean(0) for value in values]) * self.floor
-        self.register_buffer("floor_YN", floors.to(hidden))
+        self.register_buffer("floor_YN", floors.to(kind))
 
     intercept_YN: Tensor
     floor_YN: Tensor

@@ -100,7 +100,7 @@ def _run(scenario: Scenario, config: StrictModel, store: Store, console: Console
             _run_cells(scenario, session, store, console)
             store.finish(scenario.finish(session))
             store.log("complete")
-        except EconomyError:
+        except Exception:
             store.discard_if_empty()
             raise
 

@@ -186,7 +186,7 @@ def _showcase(session: Session, model: EconomyModel) -> dict[str, pd.DataFrame]:
                     "token": list(range(length)) * agents,
                     "token_text": tokens * agents,
                     "allocation": gate_LN.T.flatten().numpy(force=True),
-                    "bid": economy.market.bids[layer][0].T.flatten().numpy(force=True),
+                    "bid": _bids(economy, layer, gate_LN).T.flatten().numpy(force=True),
                 }
             )
         )
@@ -205,6 +205,12 @@ def _showcase(session: Session, model: EconomyModel) -> dict[str, pd.DataFrame]:
         "allocations": pd.concat(gates, ignore_index=True),
         "attention": pd.concat(attention, ignore_index=True),
     }
+
+
+def _bids(economy: Any, layer: int, gate_LN: torch.Tensor) -> torch.Tensor:
+    """Bids of the showcase sentence; not a number where no market was run and nobody bid."""
+    bid_BLN = economy.market.bids.get(layer)
+    return torch.full_like(gate_LN, torch.nan) if bid_BLN is None else bid_BLN[0]
 
 
 def _attention_rows(

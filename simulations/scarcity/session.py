@@ -180,14 +180,18 @@ class Session:
         """Encode; a text longer than a row goes over several, of which ``cut`` rows are kept."""
         encoded = self._encode(texts)
         if encoded.message:
-            self.log(encoded.message)
+            kept = min(cut, len(encoded["input_ids"]))
+            self.log(f"{encoded.message}; the first {kept} are used", level="warning")
         size = self.config.batch_size
         rows = range(0, min(cut, len(encoded["input_ids"])), size)
         return [{key: value[row : row + size] for key, value in encoded.items()} for row in rows]
 
     def _encode(self, texts: list[str]) -> Any:
-        positions = getattr(self.model.config, "max_position_embeddings", 512)
-        return encode(self.tokenizer, texts, self.config.max_tokens, positions)
+        return encode(self.tokenizer, texts, self.config.max_tokens, self._positions)
+
+    @property
+    def _positions(self) -> int:
+        return int(getattr(self.model.config, "max_position_embeddings", 512))
 
     def _labelled(self, seed: int, wanted: int) -> tuple[list[Batch], list[Batch]]:
         config = self.config
@@ -199,14 +203,18 @@ class Session:
             first = [data.sentences1[i] for i in chosen]
             second = [data.sentences2[i] for i in chosen] if data.sentences2 else None
             self.digests[f"{config.task} {part}, seed {seed}"] = text_digest(first + (second or []))
+            longest = min(config.max_tokens, self._positions)
             encoded = self.tokenizer(
                 first,
                 second,
                 padding=True,
                 truncation=True,
-                max_length=config.max_tokens,
+                max_length=longest,
                 return_tensors="pt",
             )
+            cut = int((encoded["attention_mask"].sum(1) == longest).sum())
+            if cut:
+                self.log(f"{cut} of {count} {part} examples fill or pass {longest} tokens: cut off")
             labels = torch.tensor([data.labels[i] for i in chosen])
             rows = range(0, len(chosen), config.batch_size)
             keys = ("input_ids", "attention_mask", "token_type_ids")

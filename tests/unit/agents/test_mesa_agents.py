@@ -10,6 +10,8 @@ from agent_economy.agents.ledger import Ledger
 from agent_economy.agents.mesa_agents import HeadAgent, NeuronBlockAgent, create_agents
 from agent_economy.agents.population import AgentKind, Population
 from agent_economy.errors import EconomyError
+from agent_economy.policies.constant import ConstantPolicy
+from agent_economy.policies.random import RandomPolicy
 
 
 class Toy(mesa.Model):
@@ -65,7 +67,7 @@ def test_tax_the_heads(model: Toy) -> None:
 
 
 def test_replace_policies(model: Toy) -> None:
-    truthful, bold = object(), object()
+    truthful, bold = ConstantPolicy(), RandomPolicy()
     model.agents.set("policy", truthful)
     model.agents.select(agent_type=NeuronBlockAgent).set("policy", bold)
     groups = [(who, agents.tolist()) for who, agents in model.population.policy_groups(1)]
@@ -141,3 +143,8 @@ def test_removing_a_mesa_agent_leaves_the_row(model: Toy) -> None:
 def test_shuffles_follow_the_seed() -> None:
     orders = [Toy(seed).agents.shuffle().get("row") for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_what_cannot_bid_is_no_policy(model: Toy) -> None:
+    with pytest.raises(EconomyError, match="no policy"):
+        model.agents.set("policy", "fisher")

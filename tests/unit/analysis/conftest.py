@@ -35,7 +35,7 @@ MANIFEST = {
     "versions": {"python": "3.12.0", "torch": "2.13.0", "numpy": "2.4.6"},
     "git_commit": "0123456789abcdef",
     "machine": {"system": "Linux", "cpu": "A CPU <fast & small>", "cores": 2, "ram_gib": 8.0},
-    "seeds": [0, 1, 2],
+    "seeds": {"seeds": [0, 1, 2], "cells": [0, 1, 2]},
     "data_hashes": {"text": "abc"},
     "cells": 330,
     "started": "2025-01-01T12:00:00+00:00",

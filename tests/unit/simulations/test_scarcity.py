@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from models import tiny_model
 
+from agent_economy import Economy
+from agent_economy.cli import main
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
@@ -106,3 +109,58 @@ def test_bad_configs_are_one_line(
         execute(SCENARIO, config, tmp_path / "bad", False)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("budget", [1.0, 0.0001])
+def test_a_showcase_without_a_market_has_no_bids(
+    tiny_study: ScarcityConfig, tmp_path: Path, budget: float
+) -> None:
+    """Supply is not scarce, or cannot pay for the market itself: nobody bids."""
+    markets = [{"mechanism": "uniform_price"}]
+    changed = {**tiny_study.model_dump(), "budgets": [budget], "markets": markets}
+    config = ScarcityConfig.model_validate(changed)
+    gates = Run(execute(SCENARIO, config, tmp_path / "one", False)).table("allocations")
+    assert gates.bid.isna().all()
+    assert (gates.allocation == (1.0 if budget == 1.0 else 0.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-s", "model=minillm"], "minilm"),
+        (["-s", "markets=[{mechanism='greedy_dens'}]"], "did you mean 'greedy_density'"),
+        (["-s", "markets=[{mechanism='uniform', policies=['fischer']}]"], "did you mean 'fisher'"),
+        (["-s", "budgets=[1.5]"], "budgets"),
+        (["-s", "budgets=[0.0]"], "budgets"),
+        (["-s", "budgets='much'"], "budgets"),
+        (["-s", "bugdets=[0.5]"], "did you mean 'budgets'"),
+        (["-s", "wallet.endowment_credits=-1"], "endowment_credits"),
+        (["-s", "text={empty}"], "empty.txt"),
+        (["-s", "text={binary}"], "binary.bin"),
+        (["-s", "text=no-such-text"], "no-such-text"),
+    ],
+)
+def test_bad_input_on_the_command_line(
+    tiny_folder: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "binary.bin").write_bytes(bytes(range(256)) * 8)
+    places = {"{empty}": tmp_path / "empty.txt", "{binary}": tmp_path / "binary.bin"}
+    for mark, path in places.items():
+        words = [word.replace(mark, str(path)) for word in words]
+    out, base = tmp_path / "out", ["-s", f"model={tiny_folder}", "-s", "block_size=32"]
+    with pytest.raises(SystemExit) as left:
+        main(["run", "scarcity", *base, *words, "-o", str(out)])
+    err = capfd.readouterr().err.strip().splitlines()
+    assert left.value.code == 2
+    assert err[-1].startswith("agent-economy: ") and message in err[-1]
+    assert not out.exists()
+
+
+def test_a_decoder_refuses_a_mechanism_that_looks_ahead() -> None:
+    with pytest.raises(EconomyError, match="choose a causal one: posted_price, uniform"):
+        Economy.from_model(tiny_model("gpt2"), mechanism={"name": "uniform_price"}, block_size=8)
