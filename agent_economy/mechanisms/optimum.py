@@ -78,17 +78,16 @@ def queue(goods: Goods, *, payable: bool = False) -> Queue:
 
     Args:
         goods: what is traded.
-        payable: leave out units whose fee and cheapest token exceed all supply. The linear program
-            buys fractions of them; hard gates cannot.
+        payable: price units by bundles that supply can pay whole. The linear program buys
+            fractions of larger ones; hard gates cannot.
     """
     tariff, fee_agents = goods.tariff, goods.tariff.fee_agents
     density_BNL = goods.density_BNL.contiguous()
-    within_BUJ, density_BUJ, flops_BUJ, average_BUJ = _bundles(goods, density_BNL)
-    break_even_BU1 = average_BUJ.amax(-1, keepdim=True).to(density_BNL.dtype)
+    within_BUJ, density_BUJ, flops_BUJ, value_BUJ, bundle_BUJ = _bundles(goods, density_BNL)
+    average_BUJ = value_BUJ / bundle_BUJ
     if payable:
-        token_BU1 = flops_BUJ[..., :1] if tariff.flat else flops_BUJ.amin(-1, keepdim=True)
-        least_BU1 = tariff.setup_flops_BU[..., None] + token_BU1
-        break_even_BU1 = torch.where(least_BU1 > goods.supply_M[:, None, None], 0.0, break_even_BU1)
+        average_BUJ = torch.where(bundle_BUJ <= goods.supply_M[:, None, None], average_BUJ, 0.0)
+    break_even_BU1 = average_BUJ.amax(-1, keepdim=True).to(density_BNL.dtype)
     ironed_BUJ = torch.minimum(density_BUJ, break_even_BU1)
     rest_BNL = density_BNL[:, fee_agents:]
 
@@ -126,8 +125,8 @@ def queue(goods: Goods, *, payable: bool = False) -> Queue:
     )
 
 
-def _bundles(goods: Goods, density_BNL: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Every unit's bids from dense to thin, their FLOPs, and value per FLOP of the k densest."""
+def _bundles(goods: Goods, density_BNL: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Every unit's bids from dense to thin: position, density, FLOPs; value, cost of k with fee."""
     tariff = goods.tariff
     density_BUJ = goods.over_units(density_BNL)
     within_BUJ = descending(density_BUJ)
@@ -136,12 +135,12 @@ def _bundles(goods: Goods, density_BNL: Tensor) -> tuple[Tensor, Tensor, Tensor,
         flops_BU1 = tariff.double_BNL[:, : tariff.fee_agents]
         value_BUJ = density_BUJ.cumsum(-1, dtype=torch.float64) * flops_BU1
         flops_BUJ = flops_BU1.expand(density_BUJ.shape)
-        return within_BUJ, density_BUJ, flops_BUJ, value_BUJ / tariff.bundle_flops_BUL
+        return within_BUJ, density_BUJ, flops_BUJ, value_BUJ, tariff.bundle_flops_BUL
     flops_BNL = tariff.double_BNL.expand(density_BNL.shape)
     flops_BUJ = goods.over_units(flops_BNL).gather(-1, within_BUJ)
     value_BUJ = (density_BUJ * flops_BUJ).cumsum(-1)
     fee_BU1 = tariff.setup_flops_BU[..., None]
-    return within_BUJ, density_BUJ, flops_BUJ, value_BUJ / (fee_BU1 + flops_BUJ.cumsum(-1))
+    return within_BUJ, density_BUJ, flops_BUJ, value_BUJ, fee_BU1 + flops_BUJ.cumsum(-1)
 
 
 class Optimum(NamedTuple):
