@@ -139,8 +139,9 @@ class Session:
         return Dense(batch, self.utility.reference(output, batch), attention, spread)
 
     def showcase(self) -> Batch:
-        """The showcase sentence as a batch of one."""
-        return dict(self._encode([self.config.showcase]))
+        """The showcase sentence as a batch of one; what is longer than a row is cut off."""
+        encoded = self._encode([self.config.showcase])
+        return {key: value[:1] for key, value in encoded.items()}
 
     def tokens(self, batch: Batch) -> list[str]:
         """The written tokens of a batch's first row."""
@@ -157,7 +158,7 @@ class Session:
                     f"model {config.model!r} has no head for task {config.task!r}; set task = "
                     "'auto' for fidelity to the dense model, or give a fine-tuned model's folder"
                 )
-            data = load_task(config.task, "dev")
+            data = load_task(config.task, "validation")
             return LabelledScore(data.metric, data.regression)
         return {"embedding": EmbeddingFidelity, "lm": NextTokenFidelity}.get(
             task, EmbeddingFidelity
@@ -196,7 +197,7 @@ class Session:
     def _labelled(self, seed: int, wanted: int) -> tuple[list[Batch], list[Batch]]:
         config = self.config
         batches = []
-        for part, count in (("dev", wanted), ("train", config.calibration_texts)):
+        for part, count in (("validation", wanted), ("train", config.calibration_texts)):
             data = load_task(config.task, part)
             generator = torch.Generator().manual_seed(seed_for(seed, part))
             chosen = torch.randperm(len(data), generator=generator)[:count].tolist()
@@ -215,7 +216,8 @@ class Session:
             cut = int((encoded["attention_mask"].sum(1) == longest).sum())
             if cut:
                 self.log(f"{cut} of {count} {part} examples fill or pass {longest} tokens: cut off")
-            labels = torch.tensor([data.labels[i] for i in chosen])
+            labels = torch.from_numpy(data.labels[chosen])
+            labels = labels.float() if data.regression else labels
             rows = range(0, len(chosen), config.batch_size)
             keys = ("input_ids", "attention_mask", "token_type_ids")
             batches.append(
