@@ -58,7 +58,7 @@ def data_dir(chosen: str | Path | None = None) -> Path | None:
         return None
     folder = Path(named).expanduser()
     if not folder.is_dir():
-        origin = "--data-dir" if chosen else VARIABLE
+        origin = "the data folder" if chosen else VARIABLE
         raise EconomyError(f"data folder {folder} (from {origin}) does not exist")
     return folder
 
@@ -88,16 +88,16 @@ def from_hub(noun: str, dataset: str, config: str, split: str) -> Any:
         split: for example ``"validation"``.
 
     Raises:
-        EconomyError: ``datasets`` is not installed or the hub cannot be reached; the line names
-            the two ways to point at a local folder.
+        EconomyError: ``datasets`` is not installed or the hub cannot be reached; the line
+            says how to point at a local folder.
     """
-    ways = f"set {VARIABLE} or pass --data-dir, the folder that holds {noun}"
+    way = f"set {VARIABLE} to the folder that holds {noun}"
     if find_spec("datasets") is None:
-        raise EconomyError(f"no data for {noun!r}: {ways} (or `pip install datasets` and a hub)")
+        raise EconomyError(f"no data for {noun!r}: {way} (or `pip install datasets` and a hub)")
     try:
         # Not an import statement: the package is an extra, and type checks run without it.
         datasets = importlib.import_module("datasets")
         return datasets.load_dataset(dataset, config, split=split)
     except Exception as error:  # the hub client's own exception types are many and change
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EconomyError(f"cannot fetch {noun!r} from the hub ({first}); {ways}") from error
+        raise EconomyError(f"cannot fetch {noun!r} from the hub ({first}); {way}") from error

@@ -119,7 +119,7 @@ def test_bad_requests_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         sample_texts("wikitext-2", 1, seed=0, data_dir=tmp_path)
     monkeypatch.delenv("AGENT_ECONOMY_DATA", raising=False)
     monkeypatch.setattr("agent_economy.tasks.data.find_spec", lambda name: None)
-    with pytest.raises(EconomyError, match="AGENT_ECONOMY_DATA or pass --data-dir"):
+    with pytest.raises(EconomyError, match="set AGENT_ECONOMY_DATA to the folder"):
         sample_texts("wikitext-2", 1, seed=0)
 
 
