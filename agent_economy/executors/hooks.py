@@ -81,6 +81,16 @@ def _scaled(x: Tensor, gate_BLG: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return (slices * gate_BLG[..., None]).view(x.shape)
 
 
+def in_blocks(x: Tensor, size: int, dim: int) -> Tensor:
+    """Split a dimension into blocks of ``size``, the last one filled up with zeros."""
+    missing = -x.shape[dim] % size
+    if missing:
+        pad = [0, 0] * (x.dim() - 1 - dim % x.dim()) + [0, missing]
+        x = torch.nn.functional.pad(x, pad)
+    blocks: Tensor = x.unflatten(dim, (-1, size))
+    return blocks
+
+
 def _same_tokens(x: Tensor, gate_BLN: Tensor) -> None:
     if x.shape[:2] != gate_BLN.shape[:2]:
         raise EconomyError(

@@ -14,7 +14,7 @@ from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
 from agent_economy.errors import EconomyError
 from agent_economy.executors.base import Executor, Gatekeeper
-from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
+from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked, in_blocks
 
 if TYPE_CHECKING:
     from agent_economy.receipt import Receipt
@@ -113,27 +113,17 @@ def _sketches(adapter: Adapter, seed: int) -> list[tuple[Tensor, Tensor]]:
         slices.append(
             (
                 (heads.T @ sketch).unflatten(0, (shape.heads, shape.head_dim)),
-                _in_blocks(neurons.T @ sketch, shape.block_size, 0),
+                in_blocks(neurons.T @ sketch, shape.block_size, 0),
             )
         )
     return slices
-
-
-def _in_blocks(x: Tensor, size: int, dim: int) -> Tensor:
-    """Split a dimension into blocks of ``size``, the last one filled up with zeros."""
-    missing = -x.shape[dim] % size
-    if missing:
-        pad = [0, 0] * (x.dim() - 1 - dim % x.dim()) + [0, missing]
-        x = torch.nn.functional.pad(x, pad)
-    blocks: Tensor = x.unflatten(dim, (-1, size))
-    return blocks
 
 
 def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor) -> Tensor:
     """Sum over real tokens of the norm of what each agent adds, (agents,)."""
     # Slice before anything else: the sample is small, the layer's activations are not.
     sample = (x.detach()[:, ::_STRIDE] * mask_BL[:, ::_STRIDE, None]).flatten(0, 1)
-    parts = _in_blocks(sample, weight.shape[1], -1)
+    parts = in_blocks(sample, weight.shape[1], -1)
     added = torch.bmm(parts.transpose(0, 1), weight)
     norm: Tensor = torch.linalg.vector_norm(added, dim=-1)
     return norm.sum(1) * _STRIDE

@@ -11,8 +11,8 @@ from torch import Tensor
 from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
 from agent_economy.errors import EconomyError
-from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
-from agent_economy.executors.masked import _in_blocks, token_mask
+from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked, in_blocks
+from agent_economy.executors.masked import token_mask
 from agent_economy.policies.base import LayerTrace, Trace
 
 #: (model output, batch, generator) -> a scalar, summed over the rows of the batch
@@ -96,7 +96,7 @@ def trace(
 def _norms(x_TW: Tensor, weight_DW: Tensor, size: int) -> Tensor:
     """Norm of what each agent adds to the residual stream, (T, agents)."""
     with torch.no_grad():
-        parts = _in_blocks(x_TW, size, -1).transpose(0, 1)
-        added = torch.bmm(parts, _in_blocks(weight_DW.T, size, 0))
+        parts = in_blocks(x_TW, size, -1).transpose(0, 1)
+        added = torch.bmm(parts, in_blocks(weight_DW.T, size, 0))
         norms: Tensor = torch.linalg.vector_norm(added, dim=-1)
         return norms.T

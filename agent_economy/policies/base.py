@@ -52,14 +52,12 @@ class Policy(nn.Module, ABC):
 
     Attributes:
         name: what configs call it.
-        calibrated: whether ``fit`` must see a trace before the first bid.
 
     Args:
         seed: of whatever the policy draws.
     """
 
     name: ClassVar[str]
-    calibrated: ClassVar[bool] = False
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

@@ -32,9 +32,9 @@ class ReadoutPolicy(Policy):
         floor: least bid, as a share of the agent's mean valuation.
     """
 
-    calibrated = True
     weight_YDN: Tensor
-    mean_YN: Tensor
+    intercept_YN: Tensor
+    floor_YN: Tensor
 
     def __init__(self, seed: int = 0, per_token: bool = True, floor: float = 0.05) -> None:
         super().__init__(seed)
@@ -66,6 +66,7 @@ class ReadoutPolicy(Policy):
         ]
         hidden = trace[0].hidden_TD
         means = torch.stack([(value / scale).mean(0) for value in values])
+        floors = means * self.floor
         weights = torch.zeros(len(trace), hidden.shape[1], means.shape[1], dtype=torch.float64)
         self.r2 = []
         for layer, fit in enumerate(fitted):
@@ -76,11 +77,7 @@ class ReadoutPolicy(Policy):
         kind = hidden if hidden.dtype == torch.float64 else hidden.float()
         self.register_buffer("weight_YDN", weights.to(kind))
         self.register_buffer("intercept_YN", means.to(kind))
-        floors = torch.stack([(value / scale).mean(0) for value in values]) * self.floor
         self.register_buffer("floor_YN", floors.to(kind))
-
-    intercept_YN: Tensor
-    floor_YN: Tensor
 
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
         """One matrix product for the whole group."""

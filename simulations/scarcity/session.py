@@ -108,13 +108,10 @@ class Session:
     def _warm_up(self, economy: Economy, seed: int) -> None:
         """Let the mechanism learn on calibration text; credits and steps start afresh."""
         calibration = self.stream(seed).calibration
-        before = economy.economy_state()
-        before = {key: value.clone() for key, value in before.items()}
-        for step in range(self.config.warm_up):
-            with torch.no_grad():
+        with economy.trying(), torch.no_grad():
+            for step in range(self.config.warm_up):
                 economy(**calibration[step % len(calibration)])
-        learned, prices = economy.market.states, economy.market.prices
-        economy.load_economy_state(before)
+            learned, prices = economy.market.states, economy.market.prices
         economy.market.states, economy.market.prices = learned, prices
 
     @lru_cache(maxsize=64)  # noqa: B019
