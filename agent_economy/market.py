@@ -19,7 +19,7 @@ from agent_economy.errors import EconomyError
 from agent_economy.mechanisms import Clearing, Mechanism, Scope, State
 from agent_economy.mechanisms.goods import Goods
 from agent_economy.mechanisms.optimum import optimum
-from agent_economy.policies import Features, Policy
+from agent_economy.policies import Features, Outcome, Policy
 from agent_economy.receipt import Receipt
 from agent_economy.runs.seeds import seed_for
 
@@ -51,6 +51,8 @@ class Market:
         self.temperature: float | None = None
         #: whether each clearing is compared with the linear program's optimum (costs a sort)
         self.measure_optimum = False
+        #: agents that serve every token, instead of a market: a static mask (see ``rivals``)
+        self.plan_YN: Tensor | None = None
         self.step = 0
         self.timings_ms: dict[str, float] = defaultdict(float)
         self._left_out: bool | None = None
@@ -94,12 +96,13 @@ class Market:
         with self._clock("features"):
             self.mask_BL, self.tariff = mask_BL, layer_tariff(self.shape, mask_BL)
             self.scarce = self.budget_fraction < 1
-            self.free = not self.scarce and not self._anybody_left_out()
+            planned = self.plan_YN is not None
+            self.free = not (self.scarce or planned or self._anybody_left_out())
             layers = range(self.population.layers)
             asked_Y = [self._market_flops(layer) for layer in layers]
             # Whole FLOPs: float64 is exact here, and rounding down never overspends.
             least = int(self._least_dense_flops * self.budget_fraction)
-            self.run_Y = [self.scarce and asked <= least for asked in asked_Y]
+            self.run_Y = [self.scarce and not planned and asked <= least for asked in asked_Y]
             self.market_flops_Y = [
                 asked if run else 0 for asked, run in zip(asked_Y, self.run_Y, strict=True)
             ]
@@ -186,6 +189,8 @@ class Market:
                 )
             for layer, (state, price) in self._learned.items():
                 self.states[layer], self.prices[layer] = state, price
+        with self._clock("bids"):
+            self._tell_policies()
         with self._clock("recording"):
             receipt = Receipt(
                 tariff=self.tariff,
@@ -215,9 +220,10 @@ class Market:
         return self.supply_BL - self.market_flops_Y[layer] * self.mask_BL
 
     def _decree(self, layer: int) -> Clearing:
-        """The gates of a layer without a market: all in business serve for nothing, or none do.
+        """The gates of a layer without a market, for nothing.
 
-        All do where compute is not scarce; none where supply cannot even pay for a market.
+        Those of the plan where there is one; else all in business serve where compute is not
+        scarce, and none where supply cannot even pay for a market.
         """
         rows, length = self.mask_BL.shape
         goods = Goods.of(
@@ -230,7 +236,11 @@ class Market:
         )
         nobody = torch.zeros_like(goods.may_BNL)
         free = goods.value_BNL.new_zeros(1, 1, 1)
-        return goods.settle(nobody if self.scarce else goods.may_BNL, free, nobody[:1, :1, :1])
+        if self.plan_YN is not None:
+            gate_BNL = goods.may_BNL & self.plan_YN[layer][:, None]
+        else:
+            gate_BNL = nobody if self.scarce else goods.may_BNL
+        return goods.settle(gate_BNL, free, nobody[:1, :1, :1])
 
     def _within(self, layer: int) -> Tensor:
         """Whether a layer's spend stays within supply, in its scope; soft gates to rounding."""
@@ -284,6 +294,27 @@ class Market:
         for (_, agents_N), part in zip(groups, parts, strict=True):
             bid_BLN = bid_BLN.index_copy(-1, agents_N, part.to(bid_BLN.dtype))
         return bid_BLN
+
+    def _tell_policies(self) -> None:
+        """Show policies that learn from their success what their bids won."""
+        if not any(getattr(policy, "observes", False) for policy in self.population.policies):
+            return
+        for layer in self._learned:
+            clearing = self.clearings[layer]
+            assert clearing is not None
+            for policy, agents_N in self._groups(layer):
+                if policy.observes:
+                    policy.observe(
+                        Outcome(
+                            layer,
+                            agents_N,
+                            self.mask_BL,
+                            self.bids[layer][..., agents_N].detach(),
+                            clearing.allocation_BLN[..., agents_N].detach(),
+                            clearing.payment_BLN[..., agents_N].detach(),
+                            clearing.price.detach(),
+                        )
+                    )
 
     def _market_flops(self, layer: int) -> int:
         """FLOPs per token of bidding and clearing in a layer."""

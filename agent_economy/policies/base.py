@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -28,6 +28,28 @@ class Features(NamedTuple):
     agents_N: Int[Tensor, "n"]
     limit_BN: Float[Tensor, "B N"]
     price: Tensor | None
+
+
+class Outcome(NamedTuple):
+    """What became of a group's bids in one forward, once every layer has cleared.
+
+    Attributes:
+        layer: which layer.
+        agents_N: which of the layer's agents these are.
+        mask_BL: real tokens.
+        bid_BLN: what they bid.
+        allocation_BLN: what they were served.
+        payment_BLN: what they were charged, credits.
+        price: credits per GFLOP, broadcastable to (B, L, agents of the layer).
+    """
+
+    layer: int
+    agents_N: Int[Tensor, "n"]
+    mask_BL: Bool[Tensor, "B L"]
+    bid_BLN: Float[Tensor, "B L n"]
+    allocation_BLN: Float[Tensor, "B L n"]
+    payment_BLN: Float[Tensor, "B L n"]
+    price: Tensor
 
 
 class LayerTrace(NamedTuple):
@@ -58,6 +80,8 @@ class Policy(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    #: whether it learns from what its bids won, so that ``observe`` is called
+    observes: ClassVar[bool] = False
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -69,6 +93,9 @@ class Policy(nn.Module, ABC):
     @abstractmethod
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
         """Credits offered for serving each token, >= 0, for ``features.agents_N``."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """Learn from what a layer's bids won, after the forward; nothing to learn by default."""
 
     def flops_per_token(self, hidden: int, agents: int) -> int:
         """FLOPs of bidding for one token in one layer, charged to the market."""
