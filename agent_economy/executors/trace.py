@@ -60,12 +60,12 @@ def trace(
 
             def on_heads(layer: int, x: Tensor) -> Tensor:
                 weight = projection_weight(adapter.sites[layer].attention_output)
-                norms.append(_norms(x[mask_BL], weight, shape.head_dim))  # noqa: B023
+                norms.append(contribution_norms(x[mask_BL], weight, shape.head_dim))  # noqa: B023
                 return gate_heads(x, gates[layer], shape)  # noqa: B023
 
             def on_neurons(layer: int, x: Tensor) -> Tensor:
                 weight = projection_weight(adapter.sites[layer].ffn_output)
-                norms.append(_norms(x[mask_BL], weight, shape.block_size))  # noqa: B023
+                norms.append(contribution_norms(x[mask_BL], weight, shape.block_size))  # noqa: B023
                 return gate_blocks(x, gates[layer], shape)  # noqa: B023
 
             with torch.enable_grad(), hooked(adapter, on_layer, on_heads, on_neurons):
@@ -93,7 +93,7 @@ def trace(
     ]
 
 
-def _norms(x_TW: Tensor, weight_DW: Tensor, size: int) -> Tensor:
+def contribution_norms(x_TW: Tensor, weight_DW: Tensor, size: int) -> Tensor:
     """Norm of what each agent adds to the residual stream, (T, agents)."""
     with torch.no_grad():
         parts = in_blocks(x_TW, size, -1).transpose(0, 1)

@@ -69,6 +69,26 @@ class LayerTrace(NamedTuple):
 Trace = list[LayerTrace]
 
 
+class Ablation(NamedTuple):
+    """One whole allocation that was tried on a batch, and what it changed.
+
+    Attributes:
+        hidden: per layer, hidden states on entry in the *dense* pass (B, L, D); the same list for
+            all allocations tried on one batch.
+        mask_BL: real tokens.
+        gates: per layer, which agents served which tokens (B, L, N); padding is True.
+        change_B: each row's loss under the gates minus its dense loss.
+    """
+
+    hidden: list[Float[Tensor, "B L D"]]
+    mask_BL: Bool[Tensor, "B L"]
+    gates: list[Bool[Tensor, "B L N"]]
+    change_B: Float[Tensor, "B"]
+
+
+Ablations = list[Ablation]
+
+
 class Policy(nn.Module, ABC):
     """Bids for a group of agents in one call.
 

@@ -39,6 +39,10 @@ class Utility(ABC):
         """Utility of a batch."""
 
     @abstractmethod
+    def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
+        """What each row lost: the quality of ``measure`` or its smooth stand-in, lower is better."""
+
+    @abstractmethod
     def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
         """What calibration differentiates, summed over rows."""
 
@@ -58,6 +62,11 @@ class EmbeddingFidelity(Utility):
         """See the class."""
         return float((self.reference(output, batch) * reference).sum(-1).mean())
 
+    def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
+        """``1 - cosine``, as half the squared distance of unit vectors: exact near zero."""
+        away_BD = self.reference(output, batch) - reference
+        return away_BD.double().square().sum(-1) / 2
+
     def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
         """A random projection of every embedding."""
         pooled_BD = self.reference(output, batch)
@@ -76,9 +85,13 @@ class NextTokenFidelity(Utility):
 
     def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
         """See the class."""
-        log_BLV = output.logits.log_softmax(-1)
-        kl_BL = (reference.exp() * (reference - log_BLV)).sum(-1)
-        return float(kl_BL[batch["attention_mask"].bool()].mean())
+        return float(_kl_BL(output, reference)[batch["attention_mask"].bool()].mean())
+
+    def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
+        """Mean over the row's real tokens of ``KL(dense || scarce)``."""
+        mask_BL = batch["attention_mask"].bool()
+        kl_BL: Tensor = _kl_BL(output, reference).double() * mask_BL
+        return kl_BL.sum(-1) / mask_BL.sum(-1)
 
     def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
         """Cross-entropy against labels drawn from the model itself."""
@@ -121,9 +134,23 @@ class LabelledScore(Utility):
             self.metric, guess.float().numpy(force=True), batch["labels"].numpy(force=True)
         )
 
+    def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
+        """The task's loss on each true label."""
+        return self._losses(output, batch).double()
+
     def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
         """The task's loss on the true labels."""
+        return self._losses(output, batch).sum()
+
+    def _losses(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B"]:
+        """Squared error of a regression, cross-entropy of a classification."""
         labels = batch["labels"]
         if self.regression:
-            return F.mse_loss(output.logits.squeeze(-1), labels.float(), reduction="sum")
-        return F.cross_entropy(output.logits, labels.long(), reduction="sum")
+            return (output.logits.squeeze(-1) - labels.float()).square()  # type: ignore[no-any-return]
+        return F.cross_entropy(output.logits, labels.long(), reduction="none")
+
+
+def _kl_BL(output: Any, reference: Float[Tensor, "B L V"]) -> Float[Tensor, "B L"]:
+    """``KL(dense || scarce)`` of each token's next-token distribution, nats."""
+    log_BLV: Tensor = output.logits.log_softmax(-1)
+    return (reference.exp() * (reference - log_BLV)).sum(-1)

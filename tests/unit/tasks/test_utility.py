@@ -74,3 +74,64 @@ def test_labelled_score_uses_the_task_metric() -> None:
     assert float(loss) == pytest.approx(
         float(torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum"))
     )
+
+
+# --- losses of rows -----------------------------------------------------------------------------
+
+
+def test_embedding_row_losses_average_to_one_minus_the_cosine() -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch = {"attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])}
+    dense, scarce = (
+        SimpleNamespace(last_hidden_state=torch.randn(3, 3, 5, generator=generator))
+        for _ in range(2)
+    )
+    fidelity = EmbeddingFidelity()
+    reference = fidelity.reference(dense, batch)
+    loss_B = fidelity.row_loss(scarce, batch, reference)
+    assert 1 - float(loss_B.mean()) == pytest.approx(fidelity.measure(scarce, batch, reference))
+    for row in range(3):
+        means = [
+            o.last_hidden_state[row][batch["attention_mask"][row] > 0].mean(0)
+            for o in (dense, scarce)
+        ]
+        assert float(loss_B[row]) == pytest.approx(1 - float(torch.cosine_similarity(*means, 0)))
+    assert fidelity.row_loss(dense, batch, reference).tolist() == [0, 0, 0]
+
+
+def test_next_token_row_losses_weighted_by_tokens_are_the_kl() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask_BL = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    batch = {"attention_mask": mask_BL}
+    dense, scarce = (
+        SimpleNamespace(logits=torch.randn(2, 3, 7, generator=generator)) for _ in range(2)
+    )
+    fidelity = NextTokenFidelity()
+    reference = fidelity.reference(dense, batch)
+    loss_B = fidelity.row_loss(scarce, batch, reference)
+    whole = float((loss_B * mask_BL.sum(1)).sum() / mask_BL.sum())
+    assert whole == pytest.approx(fidelity.measure(scarce, batch, reference), rel=1e-5)
+    expected = torch.nn.functional.kl_div(
+        scarce.logits[0, :2].log_softmax(-1),
+        dense.logits[0, :2].log_softmax(-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    assert float(loss_B[0]) == pytest.approx(float(expected), rel=1e-5)
+    assert fidelity.row_loss(dense, batch, reference).tolist() == [0, 0]
+
+
+def test_labelled_row_losses_add_up_to_the_loss_and_agree_with_the_score() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, 2, generator=generator)
+    batch = {"labels": torch.randint(0, 2, (50,), generator=generator)}
+    output, accuracy = SimpleNamespace(logits=logits), LabelledScore("accuracy", regression=False)
+    loss_B = accuracy.row_loss(output, batch, logits)
+    assert float(loss_B.sum()) == pytest.approx(float(accuracy.loss(output, batch, generator)))
+    right = loss_B < torch.tensor(2.0).log()  # of two classes, the likelier one is the guess
+    assert float(right.double().mean()) == pytest.approx(accuracy.measure(output, batch, logits))
+    line = LabelledScore("pearson_spearman", regression=True)
+    batch = {"labels": torch.tensor([1.0, 3.0, 5.0])}
+    output = SimpleNamespace(logits=torch.tensor([[1.5], [3.0], [2.0]]))
+    assert line.row_loss(output, batch, output.logits).tolist() == [0.25, 0.0, 9.0]
+    assert float(line.loss(output, batch, generator)) == 9.25

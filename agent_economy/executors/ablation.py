@@ -1,0 +1,211 @@
+"""What whole allocations cost the frozen model: the loss of each row under given gates.
+
+Declared welfare adds up the values of agents one by one, while heads complement and replace each
+other. Only closing many gates at once shows what an allocation really costs, so this is the
+measure that learned valuations are fitted to, and that all valuations are judged by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from agent_economy.adapters import Adapter
+from agent_economy.adapters.base import projection_weight
+from agent_economy.costs.tariff import layer_tariff
+from agent_economy.errors import EconomyError
+from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
+from agent_economy.executors.masked import token_mask
+from agent_economy.executors.trace import contribution_norms
+from agent_economy.policies.base import Ablation, Ablations
+
+if TYPE_CHECKING:
+    from agent_economy.tasks.utility import Utility
+
+#: (model output, batch) -> the loss of each row
+RowLoss = Callable[[Any, dict[str, Any]], Tensor]
+
+#: closed shares of all (token, agent) pairs that are tried unless told otherwise
+FRACTIONS = (0.01, 0.03, 0.1, 0.2, 0.35, 0.6)
+
+
+@torch.no_grad()
+def row_losses(
+    adapter: Adapter,
+    batch: dict[str, Any],
+    loss_B: RowLoss,
+    gates: Sequence[Float[Tensor, "B L N"]] | None,
+) -> Float[Tensor, "B"]:
+    """Loss of each row when every layer's agents are multiplied by given gates.
+
+    Args:
+        adapter: the model.
+        batch: inputs of the model.
+        loss_B: (output, batch) -> (B,), for example
+            ``lambda output, batch: utility.row_loss(output, batch, reference)``.
+        gates: one tensor (B, L, N) per layer, 0/1 or in between; None for the dense model.
+
+    Raises:
+        EconomyError: there is not one gate tensor per layer.
+    """
+    if gates is None:
+        return loss_B(adapter.model(**batch), batch)
+    if len(gates) != len(adapter.sites):
+        raise EconomyError(
+            f"{len(gates)} gate tensors for a model of {len(adapter.sites)} layers; "
+            "give one (B, L, N) tensor per layer"
+        )
+    shape = adapter.shape
+
+    def on_heads(layer: int, x: Tensor) -> Tensor:
+        return gate_heads(x, gates[layer], shape)
+
+    def on_neurons(layer: int, x: Tensor) -> Tensor:
+        return gate_blocks(x, gates[layer], shape)
+
+    with hooked(adapter, lambda layer, hidden_BLD: None, on_heads, on_neurons):
+        output = adapter.model(**batch)
+    return loss_B(output, batch)
+
+
+@torch.no_grad()
+def measure_ablations(
+    adapter: Adapter,
+    batches: Iterable[dict[str, Any]],
+    utility: Utility,
+    fractions: Sequence[float] = FRACTIONS,
+    draws: int = 16,
+    seed: int = 0,
+) -> Ablations:
+    """Try random whole allocations on every batch and measure what each row loses.
+
+    Four kinds of allocation take turns (``_draw``), and closed fractions take turns over rows and
+    draws, so that every batch holds mild and deep cuts of each kind.
+
+    Args:
+        adapter: the model.
+        batches: inputs of the model.
+        utility: what is lost; see ``tasks.utility``.
+        fractions: closed shares of all (token, agent) pairs, each in (0, 1).
+        draws: allocations per batch; one forward each.
+        seed: of the draws, which are the same on every device.
+
+    Returns:
+        ``draws`` ablations per batch, in order.
+
+    Raises:
+        EconomyError: no batch, no draw, or a fraction out of range.
+    """
+    if draws < 1 or not fractions or not all(0 < each < 1 for each in fractions):
+        raise EconomyError(
+            f"cannot try {draws} allocations at closed fractions {list(fractions)}; "
+            "give at least one draw and fractions between 0 and 1"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    found: Ablations = []
+    for batch in batches:
+        mask_BL = token_mask(batch)
+        dense_output, hidden, density = _dense_pass(adapter, batch, mask_BL)
+        reference = utility.reference(dense_output, batch)
+
+        def loss_B(output: Any, batch: dict[str, Any]) -> Tensor:
+            return utility.row_loss(output, batch, reference)  # noqa: B023 - this batch's only
+
+        dense_B = loss_B(dense_output, batch)
+        for draw in range(draws):
+            turns = (torch.arange(len(mask_BL)) + draw // len(_KINDS)) % len(fractions)
+            fraction_B = torch.tensor(fractions, dtype=torch.float32)[turns]
+            gates = _draw(draw % len(_KINDS), fraction_B, density, mask_BL, generator)
+            change_B = row_losses(adapter, batch, loss_B, gates) - dense_B
+            found.append(Ablation(hidden, mask_BL, gates, change_B))
+    if not found:
+        raise EconomyError("measuring losses needs at least one batch")
+    return found
+
+
+_KINDS = ("scattered", "agents", "uneven", "market")
+
+
+def _draw(
+    kind: int,
+    fraction_B: Float[Tensor, "B"],
+    density: list[Float[Tensor, "B L N"]],
+    mask_BL: Bool[Tensor, "B L"],
+    generator: torch.Generator,
+) -> list[Bool[Tensor, "B L N"]]:
+    """Gates that close about the given share of each row's (token, agent) pairs, layer by layer.
+
+    ``scattered`` closes pairs independently; ``agents`` closes whole agents for a whole row;
+    ``uneven`` draws a propensity per agent first, so that layers and agents differ; ``market``
+    closes the pairs of least density, a rough value per FLOP that is blurred at random.
+    """
+    gates = []
+    for density_BLN in density:
+        rows, length, agents = density_BLN.shape
+        # Drawn on the CPU, where the stream is the same whatever device the model is on.
+        noise_BLN = torch.rand(rows, length, agents, generator=generator)
+        agent_B1N = torch.rand(rows, 1, agents, generator=generator)
+        closed_B11 = fraction_B[:, None, None]
+        if _KINDS[kind] == "scattered":
+            score_BLN, cut_B11 = noise_BLN, closed_B11
+        elif _KINDS[kind] == "agents":
+            score_BLN, cut_B11 = agent_B1N.expand_as(noise_BLN), closed_B11
+        elif _KINDS[kind] == "uneven":
+            # u ** (1/f - 1) with u uniform averages f over agents
+            score_BLN, cut_B11 = noise_BLN, agent_B1N ** (1 / closed_B11 - 1)
+        else:
+            blur_BLN = noise_BLN.clamp(1e-6, 1 - 1e-6).logit() * agent_B1N
+            score_BLN = density_BLN.cpu().clamp(min=1e-30).log() + blur_BLN
+            cut_B11 = _quantiles(score_BLN, fraction_B, mask_BL.cpu())[:, None, None]
+        open_BLN = (score_BLN >= cut_B11).to(mask_BL.device)
+        gates.append(open_BLN | ~mask_BL[..., None])
+    return gates
+
+
+def _quantiles(
+    score_BLN: Float[Tensor, "B L N"], fraction_B: Float[Tensor, "B"], mask_BL: Bool[Tensor, "B L"]
+) -> Float[Tensor, "B"]:
+    """Each row's score below which a share of its real (token, agent) pairs lies."""
+    hidden_BLN = torch.where(mask_BL[..., None], score_BLN, torch.inf)
+    sorted_BX = hidden_BLN.flatten(1).sort(1).values
+    pairs_B = mask_BL.sum(1) * score_BLN.shape[-1]
+    rank_B = (fraction_B * pairs_B).long().clamp(max=sorted_BX.shape[1] - 1)
+    return sorted_BX.gather(1, rank_B[:, None])[:, 0]
+
+
+def _dense_pass(
+    adapter: Adapter, batch: dict[str, Any], mask_BL: Tensor
+) -> tuple[Any, list[Tensor], list[Tensor]]:
+    """The dense output, hidden states on entry to each layer, and a rough density there.
+
+    The rough value is the norm of what an agent adds to the residual stream; density is value per
+    FLOP of serving the token.
+    """
+    hidden: list[Tensor] = []
+    norms: list[list[Tensor]] = [[] for _ in adapter.sites]
+    shape = adapter.shape
+
+    def on_layer(layer: int, hidden_BLD: Tensor) -> None:
+        hidden.append(hidden_BLD)
+
+    def on_heads(layer: int, x: Tensor) -> Tensor:
+        weight = projection_weight(adapter.sites[layer].attention_output)
+        norms[layer].append(contribution_norms(x.flatten(0, 1), weight, shape.head_dim))
+        return x
+
+    def on_neurons(layer: int, x: Tensor) -> Tensor:
+        weight = projection_weight(adapter.sites[layer].ffn_output)
+        norms[layer].append(contribution_norms(x.flatten(0, 1), weight, shape.block_size))
+        return x
+
+    with hooked(adapter, on_layer, on_heads, on_neurons):
+        output = adapter.model(**batch)
+    flops_BLN = layer_tariff(shape, mask_BL).token_flops_BNL.transpose(1, 2)
+    density = [
+        torch.cat(parts, -1).float().unflatten(0, mask_BL.shape) / flops_BLN for parts in norms
+    ]
+    return output, hidden, density
