@@ -1,6 +1,7 @@
 """Every mechanism, in every scope that it clears, keeps the contract."""
 
 from agent_economy.mechanisms.base import Mechanism
+from agent_economy.mechanisms.first_price import FirstPrice
 from agent_economy.mechanisms.greedy_density import GreedyDensity
 from agent_economy.mechanisms.posted_price import PostedPrice
 from agent_economy.mechanisms.token_top_k import TokenTopK
@@ -52,3 +53,13 @@ class TestTokenTopK(MechanismContract):
 class TestUniform(MechanismContract):
     def make(self) -> Mechanism:
         return Uniform()
+
+
+class TestFirstPricePerSequence(MechanismContract):
+    def make(self) -> Mechanism:
+        return FirstPrice("sequence")
+
+
+class TestFirstPricePerToken(MechanismContract):
+    def make(self) -> Mechanism:
+        return FirstPrice("token")
