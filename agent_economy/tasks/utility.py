@@ -40,7 +40,7 @@ class Utility(ABC):
 
     @abstractmethod
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
-        """What each row lost: the quality of ``measure`` or its smooth stand-in, lower is better."""
+        """What each row lost: ``measure`` or its smooth stand-in; lower is better."""
 
     @abstractmethod
     def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
