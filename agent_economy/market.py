@@ -232,7 +232,7 @@ class Market:
             self.supply_BL,
             self.active_YN[layer],
             self.limit_YBN[layer],
-            self.mechanism.scope,
+            self.mechanism.scope if self.plan_YN is None else "sequence",
         )
         nobody = torch.zeros_like(goods.may_BNL)
         free = goods.value_BNL.new_zeros(1, 1, 1)
@@ -243,9 +243,16 @@ class Market:
         return goods.settle(gate_BNL, free, nobody[:1, :1, :1])
 
     def _within(self, layer: int) -> Tensor:
-        """Whether a layer's spend stays within supply, in its scope; soft gates to rounding."""
+        """Whether a layer's spend stays within supply, in its scope; soft gates to rounding.
+
+        A plan may move FLOPs between layers: all layers of a row together must stay within supply.
+        """
         clearing, supply = self.clearings[layer], self._on_offer(layer)
         assert clearing is not None
+        if self.plan_YN is not None:
+            cleared = [each.spend_flops for each in self.clearings if each is not None]
+            spend_B: Tensor = torch.stack(cleared).sum(0)
+            return (spend_B <= supply.sum(1) * len(cleared)).all()
         scope = self.mechanism.scope
         supply = supply if scope == "token" else supply.sum(1)
         supply = supply.sum(0, keepdim=True) if scope == "batch" else supply
