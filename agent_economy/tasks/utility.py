@@ -1,7 +1,8 @@
 """How well a scarce model still does its job.
 
-A labelled score where the model has a head for the task; else fidelity to the dense model: cosine
-of pooled embeddings for encoders, KL divergence of the next-token distribution for decoders.
+A labelled score where the model has a head for the task, perplexity of the text itself for
+decoders; else fidelity to the dense model: cosine of pooled embeddings for encoders, KL divergence
+of the next-token distribution for decoders.
 Each utility also says which loss calibration differentiates. Fidelity has no gradient at the dense
 model (it is at its best there), so that loss is a random draw: a random projection of the
 embedding, or labels drawn from the model's own predictions. Squared gradients of such draws
@@ -11,7 +12,7 @@ estimate the curvature of the fidelity (Hutchinson 1990; for labels, the true Fi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,11 +22,27 @@ from torch.nn import functional as F
 from agent_economy.tasks.scores import score
 
 
+class Examples(NamedTuple):
+    """What became of each row, where a utility is no mean over batches (a correlation, say).
+
+    Attributes:
+        loss_B: what the row lost, summed over its tokens.
+        prediction_B: class number or value; NaN where there is none.
+        label_B: the truth; NaN where there is none.
+        tokens_B: what the loss is a sum over; 1 where a row is one prediction.
+    """
+
+    loss_B: Float[Tensor, "B"]
+    prediction_B: Float[Tensor, "B"]
+    label_B: Float[Tensor, "B"]
+    tokens_B: Float[Tensor, "B"]
+
+
 class Utility(ABC):
     """What is measured on a model's output, against a dense reference or labels.
 
     Attributes:
-        unit: what the number is; lower is better where it starts with ``KL``.
+        unit: what the number is; lower is better where it starts with ``KL`` or ``perplexity``.
     """
 
     unit: str
@@ -41,6 +58,10 @@ class Utility(ABC):
     @abstractmethod
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
         """What each row lost: ``measure`` or its smooth stand-in; lower is better."""
+
+    def examples(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Examples | None:
+        """Each row's outcome; None where the mean of ``measure`` over batches says it all."""
+        return None
 
     @abstractmethod
     def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
@@ -104,6 +125,48 @@ class NextTokenFidelity(Utility):
         return (nll_BL * mask_BL).sum()
 
 
+class Perplexity(Utility):
+    """``exp`` of the mean negative log-likelihood of the text's own next tokens.
+
+    Over a whole data set it is taken of the sums over all rows, not of the mean of batches. The
+    first token of a row has no context and is not predicted.
+    """
+
+    unit = "perplexity"
+
+    def reference(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B"]:
+        """The text needs no reference; the dense model's own loss is kept for the record."""
+        return self._nll_BL(output, batch).sum(-1)
+
+    def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
+        """Perplexity of a batch."""
+        return float((self._nll_BL(output, batch).sum() / self._tokens_B(batch).sum()).exp())
+
+    def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
+        """Mean negative log-likelihood of the row's predicted tokens, nats."""
+        return self._nll_BL(output, batch).sum(-1) / self._tokens_B(batch).clamp(min=1)
+
+    def examples(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Examples:
+        """Summed negative log-likelihood of each row, and how many tokens it was summed over."""
+        loss_B = self._nll_BL(output, batch).sum(-1)
+        nothing_B = torch.full_like(loss_B, torch.nan)
+        return Examples(loss_B, nothing_B, nothing_B, self._tokens_B(batch).double())
+
+    def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
+        """Negative log-likelihood, summed over tokens."""
+        return self._nll_BL(output, batch).sum()
+
+    def _tokens_B(self, batch: dict[str, Any]) -> Tensor:
+        mask_BL: Tensor = batch["attention_mask"]
+        return mask_BL[:, 1:].sum(-1)
+
+    def _nll_BL(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B L"]:
+        ids_BL, mask_BL = batch["input_ids"][:, 1:], batch["attention_mask"][:, 1:]
+        log_BLV = output.logits[:, :-1].float().log_softmax(-1)
+        nll_BL: Tensor = -log_BLV.gather(-1, ids_BL[..., None]).squeeze(-1)
+        return nll_BL.double() * mask_BL
+
+
 class LabelledScore(Utility):
     """The task's own score on labelled rows.
 
@@ -128,11 +191,18 @@ class LabelledScore(Utility):
 
     def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
         """The score of the batch's predictions."""
+        labels = batch["labels"].numpy(force=True)
+        return score(self.metric, self._guess(output).numpy(force=True), labels)
+
+    def examples(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Examples:
+        """Loss, prediction and label of each row."""
+        loss_B = self.row_loss(output, batch, reference)
+        return Examples(loss_B, self._guess(output), batch["labels"], torch.ones_like(loss_B))
+
+    def _guess(self, output: Any) -> Float[Tensor, "B"]:
         logits = output.logits
-        guess = logits.squeeze(-1) if self.regression else logits.argmax(-1)
-        return score(
-            self.metric, guess.float().numpy(force=True), batch["labels"].numpy(force=True)
-        )
+        guess: Tensor = logits.squeeze(-1) if self.regression else logits.argmax(-1)
+        return guess.float()
 
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
         """The task's loss on each true label."""

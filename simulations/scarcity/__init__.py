@@ -33,11 +33,24 @@ class Scarcity(Scenario):
         return Path(__file__).with_name("minilm.toml")
 
     def cells(self, config: Any) -> list[Cell]:
-        """Every market and policy, at every supply, under every seed."""
+        """Every market and policy, then every static mask, at every supply, under every seed."""
         from simulations.scarcity.checks import check
+        from simulations.scarcity.config import STATIC_MASK
 
         check(config)
-        return [
+        masks = [
+            {
+                "mechanism": STATIC_MASK,
+                "policy": rival.name,
+                "scope": "",
+                "budget_fraction": budget,
+                "seed": seed,
+            }
+            for rival in config.rivals
+            for budget in config.budgets
+            for seed in config.seeds
+        ]
+        markets = [
             {
                 "mechanism": market.mechanism,
                 "policy": policy,
@@ -50,6 +63,7 @@ class Scarcity(Scenario):
             for budget in config.budgets
             for seed in config.seeds
         ]
+        return markets + masks
 
     def open(self, config: Any, log: Log) -> Any:
         """Load the model and its texts."""
@@ -62,6 +76,12 @@ class Scarcity(Scenario):
         from simulations.scarcity.cell import run_cell
 
         return run_cell(session, cell)
+
+    def finish(self, session: Any) -> dict[str, pd.DataFrame]:
+        """What the dense model did with every example, where the utility is taken of examples."""
+        from simulations.scarcity.cell import dense_examples
+
+        return dense_examples(session)
 
 
 SCENARIO = Scarcity()

@@ -13,6 +13,7 @@ from agent_economy.metrics.inequality import gini
 from agent_economy.receipt import Receipt
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
+from agent_economy.tasks.utility import Examples
 from simulations.model import EconomyModel
 from simulations.scarcity.session import Dense, Session
 
@@ -23,17 +24,23 @@ def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
     """Run a cell's batches and, at the showcase supply, the showcase sentence.
 
     Returns:
-        ``metrics``, ``timings`` and ``agents`` of every step; for the showcase cells also
-        ``prices``, ``allocations`` and ``attention``.
+        ``metrics``, ``timings``, ``agents`` and ``prices`` of every step; ``examples`` where the
+        utility is taken of examples; for the showcase cells also ``allocations`` and
+        ``attention``.
     """
     economy = session.economy(cell)
     stream = session.stream(int(cell["seed"]))
-    batches = ({**dense.batch, "output_attentions": True} for dense in stream.dense)
+    more = {"output_attentions": True} if session.config.detail else {}
+    batches = ({**dense.batch, **more} for dense in stream.dense)
     model = EconomyModel(economy, batches, seed_for(int(cell["seed"]), "mesa") % 2**31)
     metrics: list[Row] = []
     timings: list[Row] = []
     agents: list[pd.DataFrame] = []
     prices: list[pd.DataFrame] = []
+    examples: list[pd.DataFrame] = []
+    if economy.market.plan_YN is not None:
+        loss = session.selection_loss(economy.market.plan_YN, int(cell["seed"]))
+        metrics.append(_row(0, "selection_loss", loss, "mean loss of a row"))
     for step, dense in enumerate(stream.dense):
         start = time.perf_counter()
         model.step()
@@ -41,6 +48,9 @@ def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
         phases = dict(model.receipt.timings_ms)
         phases["forward"] = total_ms - sum(phases.values())
         metrics += _metrics(session, model, dense, step)
+        outcome = session.utility.examples(model.output, dense.batch, dense.reference)
+        if outcome is not None:
+            examples.append(_examples(outcome, stream.example_SB[step], step))
         start = time.perf_counter()
         agents.append(_agents(model, step))
         prices.append(_mean_prices(model.receipt, step))
@@ -54,12 +64,47 @@ def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
         "timings": pd.DataFrame(timings),
         "agents": pd.concat(agents, ignore_index=True),
     }
+    if examples:
+        tables["examples"] = pd.concat(examples, ignore_index=True)
     config = session.config
+    if not config.detail:
+        return tables | {"prices": pd.concat(prices, ignore_index=True)}
     if cell["seed"] == config.seeds[0] and cell["budget_fraction"] == _showcased(config):
         shown = _showcase(session, model)
         shown["prices"] = pd.concat([*prices, shown["prices"]], ignore_index=True)
         return tables | shown
     return tables | {"prices": pd.concat(prices, ignore_index=True)}
+
+
+def dense_examples(session: Session) -> dict[str, pd.DataFrame]:
+    """The dense model's outcome for every example of every seed, as ``dense``."""
+    found = [
+        _examples(dense.examples, example_B, step).assign(seed=seed)
+        for seed in session.config.seeds
+        for step, (dense, example_B) in enumerate(
+            zip(session.stream(seed).dense, session.stream(seed).example_SB, strict=True)
+        )
+        if dense.examples is not None
+    ]
+    return {"dense": pd.concat(found, ignore_index=True)} if found else {}
+
+
+def _examples(outcome: Examples, example_B: list[int], step: int) -> pd.DataFrame:
+    """One row an example."""
+    return pd.DataFrame(
+        {
+            "step": step,
+            "example": example_B,
+            "loss": outcome.loss_B.double().numpy(force=True),
+            "prediction": outcome.prediction_B.double().numpy(force=True),
+            "label": outcome.label_B.double().numpy(force=True),
+            "tokens": outcome.tokens_B.double().numpy(force=True),
+        }
+    )
+
+
+def _row(step: int, metric: str, value: float, unit: str) -> Row:
+    return {"step": step, "metric": metric, "value": float(value), "unit": unit}
 
 
 def _showcased(config: Any) -> float:
@@ -76,11 +121,8 @@ def _metrics(session: Session, model: EconomyModel, dense: Dense, step: int) -> 
     """Every value of one step, one row each."""
     receipt, economy = model.receipt, model.economy
     heads = economy.adapter.shape.heads
-    spread = attention_spread(model.output.attentions, _gates(receipt, heads), receipt.mask_BL)
-    utility = session.utility.measure(model.output, dense.batch, dense.reference)
     welfare, optimal = receipt.welfare, receipt.optimal_welfare or 0.0
     values = {
-        "utility": (utility, session.utility.unit),
         "flops_fraction": (receipt.flops_fraction, "of dense agent FLOPs"),
         "spend_flops": (receipt.spend_flops, "FLOPs"),
         "market_flops": (receipt.market_flops, "FLOPs"),
@@ -88,23 +130,28 @@ def _metrics(session: Session, model: EconomyModel, dense: Dense, step: int) -> 
         "fixed_flops": (receipt.fixed_flops, "FLOPs"),
         "gini_allocation": (float(gini(economy.population.served_A)), "Gini"),
         "gini_wealth": (float(gini(economy.ledger.wallet_A)), "Gini"),
-        "gini_attention": (spread.gini, "Gini"),
-        "gini_attention_dense": (dense.spread.gini, "Gini"),
-        "attention_entropy": (spread.entropy, "nats"),
-        "attention_entropy_dense": (dense.spread.entropy, "nats"),
         "price_mean": (float(receipt.price_YBL[:, receipt.mask_BL].mean()), "credits per GFLOP"),
         "income": (float(economy.population.income_A.sum()), "credits"),
     }
+    measured = session.utility.measure(model.output, dense.batch, dense.reference)
+    name = "utility" if dense.examples is None else "utility_of_batch"
+    values = {name: (measured, session.utility.unit), **values}
+    if dense.spread is not None:
+        attentions = model.output.attentions
+        spread = attention_spread(attentions, _gates(receipt, heads), receipt.mask_BL)
+        values |= {
+            "gini_attention": (spread.gini, "Gini"),
+            "gini_attention_dense": (dense.spread.gini, "Gini"),
+            "attention_entropy": (spread.entropy, "nats"),
+            "attention_entropy_dense": (dense.spread.entropy, "nats"),
+        }
     if optimal > 0:  # no market was run where everything fits
         values |= {
             "welfare": (welfare, "credits"),
             "lp_welfare": (optimal, "credits"),
             "efficiency": (welfare / optimal, "of the LP optimum"),
         }
-    return [
-        {"step": step, "metric": name, "value": float(value), "unit": unit}
-        for name, (value, unit) in values.items()
-    ]
+    return [_row(step, metric, value, unit) for metric, (value, unit) in values.items()]
 
 
 def _agents(model: EconomyModel, step: int) -> pd.DataFrame:
@@ -158,7 +205,7 @@ def _showcase(session: Session, model: EconomyModel) -> dict[str, pd.DataFrame]:
     """Prices, gates, bids and attention of the showcase sentence, token by token."""
     batch = session.showcase()
     tokens = session.tokens(batch)
-    dense = session.dense(batch)
+    dense = session.dense(batch, judged=False)
     economy, length = model.economy, len(tokens)
     with torch.no_grad(), economy.trying():
         output = economy(**batch, output_attentions=True)

@@ -6,11 +6,13 @@ from agent_economy.config import MechanismConfig
 from agent_economy.economy import build_mechanism
 from agent_economy.errors import EconomyError
 from agent_economy.policies import POLICIES
+from agent_economy.registry import build
+from agent_economy.rivals import RIVALS
 from simulations.scarcity.config import ScarcityConfig
 
 
 def check(config: ScarcityConfig) -> None:
-    """Refuse unknown mechanisms, scopes and policies, and cells listed twice.
+    """Refuse unknown mechanisms, scopes, policies and rivals, and cells listed twice.
 
     Raises:
         EconomyError: with the nearest name that is known.
@@ -24,6 +26,12 @@ def check(config: ScarcityConfig) -> None:
             if key in seen:
                 raise EconomyError(f"markets: {'/'.join(key)} is listed twice; remove one")
             seen.add(key)
-    for name, values in (("budgets", config.budgets), ("seeds", config.seeds)):
+    for rival in config.rivals:
+        build(RIVALS, rival, seed=0)
+    for name, values in (
+        ("rivals", [rival.name for rival in config.rivals]),
+        ("budgets", config.budgets),
+        ("seeds", config.seeds),
+    ):
         if len(set(values)) < len(values):
             raise EconomyError(f"{name}: {values} repeats a value; remove it")

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from agent_economy.config import Named, WalletConfig
 from agent_economy.runs.config import StrictModel
 
 Budget = Annotated[float, Field(gt=0, le=1)]
+
+
+STATIC_MASK = "static_mask"
+"""Stands where a mechanism's name would, in the cells of rivals."""
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+#: a name alone, or a table with ``name`` and ``options``
+RivalConfig = Annotated[Named, BeforeValidator(_named)]
 
 
 class MarketConfig(StrictModel):
@@ -31,13 +43,16 @@ class ScarcityConfig(StrictModel):
 
     Attributes:
         model: alias, folder or hub id.
-        task: ``auto`` measures fidelity to the dense model; else a labelled task that the model
-            has a head for.
+        task: ``auto`` measures fidelity to the dense model; ``wikitext2`` a decoder's perplexity
+            on WikiText-2 validation text; else a labelled task that the model has a head for.
+            A seed measures its own examples: no two seeds share one.
         text: where texts come from when the task is ``auto``.
         steps: batches per cell.
         batch_size: rows per batch.
         max_tokens: longest row.
         calibration_texts: texts that policies are calibrated on; never measured on.
+        selection_texts: further texts, never measured on either, by whose loss the best static
+            mask is chosen.
         probes: draws of the calibration loss per batch.
         warm_up: forwards over calibration text before the first step of a mechanism that learns;
             all but what it learned is forgotten.
@@ -45,18 +60,22 @@ class ScarcityConfig(StrictModel):
         budgets: supply as fractions of dense agent FLOPs.
         seeds: each draws its own texts, calibration and lots.
         markets: what to compare.
+        rivals: static masks to compare them with; see ``agent_economy.rivals``.
+        detail: whether attention, the linear program's optimum and the showcase are recorded;
+            without them a large study takes a fraction of the time.
         wallet: money.
         showcase: a sentence whose prices, gates and attention are kept whole.
         showcase_budget: at which supply.
     """
 
     model: str = "minilm"
-    task: Literal["auto", "cola", "stsb", "sst2", "mnli"] = "auto"
+    task: Literal["auto", "wikitext2", "cola", "stsb", "sst2", "mnli"] = "auto"
     text: str = "python-docs"
     steps: int = Field(4, ge=1)
     batch_size: int = Field(4, ge=1)
     max_tokens: int = Field(48, ge=4)
     calibration_texts: int = Field(32, ge=4)
+    selection_texts: int = Field(16, ge=1)
     probes: int = Field(2, ge=1)
     warm_up: int = Field(3, ge=0)
     block_size: int = Field(128, ge=1)
@@ -65,6 +84,10 @@ class ScarcityConfig(StrictModel):
     markets: list[MarketConfig] = Field(
         [MarketConfig(mechanism="uniform_price"), MarketConfig(mechanism="uniform")], min_length=1
     )
+    rivals: list[RivalConfig] = Field(
+        [Named(name=name) for name in ("fisher_mask", "taylor_mask", "random_mask")]
+    )
+    detail: bool = True
     wallet: WalletConfig = WalletConfig(
         endowment_credits=2_000.0, income=Named(name="contribution")
     )

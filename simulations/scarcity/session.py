@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from agent_economy import Economy
-from agent_economy.adapters import adapter_for
+from agent_economy.adapters import Adapter, adapter_for
 from agent_economy.config import Named
 from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
@@ -17,37 +17,51 @@ from agent_economy.executors.masked import token_mask
 from agent_economy.executors.trace import trace
 from agent_economy.metrics.attention import AttentionSpread, attention_spread
 from agent_economy.policies import Trace
+from agent_economy.registry import build
+from agent_economy.rivals import RIVALS, Evidence
+from agent_economy.rivals.base import plan_loss
 from agent_economy.runs.scenario import Cell, Log
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.encoding import encode
 from agent_economy.tasks.glue import load_task
-from agent_economy.tasks.text import sample_texts, text_digest
 from agent_economy.tasks.utility import (
     EmbeddingFidelity,
+    Examples,
     LabelledScore,
     NextTokenFidelity,
+    Perplexity,
     Utility,
 )
 from agent_economy.zoo import load
-from simulations.scarcity.config import ScarcityConfig
-
-Batch = dict[str, Any]
+from simulations.scarcity.config import STATIC_MASK, ScarcityConfig
+from simulations.scarcity.texts import Batch, Reader
 
 
 class Dense(NamedTuple):
-    """What the dense model did with one batch."""
+    """What the dense model did with one batch; no attention where details are not wanted."""
 
     batch: Batch
     reference: Tensor
     attention: list[Tensor]
-    spread: AttentionSpread
+    spread: AttentionSpread | None
+    examples: Examples | None
 
 
 class Stream(NamedTuple):
-    """One seed's texts: measured batches with their dense reference, and calibration."""
+    """One seed's texts: measured batches with their dense reference, and calibration.
+
+    Attributes:
+        dense: measured batches.
+        example_SB: which examples of the data set their rows are.
+        calibration: batches that policies and rivals are fitted on.
+        selection: batches that the best static mask is chosen on.
+        trace: the calibration pass.
+    """
 
     dense: list[Dense]
+    example_SB: list[list[int]]
     calibration: list[Batch]
+    selection: list[Batch]
     trace: Trace
 
 
@@ -61,11 +75,13 @@ class Session:
 
     def __init__(self, config: ScarcityConfig, log: Log) -> None:
         self.config, self.log = config, log
-        # Attention weights are part of the study, and only the eager kernel returns them.
-        self.loaded = load(config.model, attn_implementation="eager")
+        # Where attention weights are part of the study: only the eager kernel returns them.
+        kernel = "eager" if config.detail else "sdpa"
+        self.loaded = load(config.model, attn_implementation=kernel)
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.utility = self._utility()
-        self.digests: dict[str, str] = {}
+        positions = int(getattr(self.model.config, "max_position_embeddings", 512))
+        self.reader = Reader(config, self.tokenizer, positions, log)
         for market in config.markets:  # one that looks ahead on a decoder is refused here
             self._found(market.mechanism, market.scope, 1.0, 0)
         for seed in config.seeds:
@@ -74,18 +90,26 @@ class Session:
 
     def data_hashes(self) -> dict[str, str]:
         """Digests of every seed's texts."""
-        return self.digests
+        return self.reader.digests
 
     def economy(self, cell: Cell) -> Economy:
-        """A fresh economy for a cell, its policy calibrated on the seed's calibration texts."""
+        """A fresh economy for a cell, its policy calibrated on the seed's calibration texts.
+
+        A static mask needs no market: its agents serve every token.
+        """
         seed = int(cell["seed"])
+        if cell["mechanism"] == STATIC_MASK:
+            budget = float(cell["budget_fraction"])
+            economy = self._found("uniform", "sequence", budget, seed)
+            economy.market.plan_YN = self.plan(str(cell["policy"]), budget, seed)
+            return economy
         economy = self._found(
             str(cell["mechanism"]), str(cell["scope"]), float(cell["budget_fraction"]), seed
         )
         economy.set_policy(self._policy(str(cell["policy"]), seed))
         if economy.market.mechanism.learns:
             self._warm_up(economy, seed)
-        economy.market.measure_optimum = True
+        economy.market.measure_optimum = self.config.detail
         return economy
 
     def _found(self, mechanism: str, scope: str, budget_fraction: float, seed: int) -> Economy:
@@ -105,6 +129,32 @@ class Session:
         policy.fit(self.stream(seed).trace)
         return policy
 
+    @lru_cache(maxsize=64)  # noqa: B019
+    def plan(self, name: str, budget_fraction: float, seed: int) -> Tensor:
+        """A rival's static mask, fitted on the seed's calibration texts."""
+        (config,) = [rival for rival in self.config.rivals if rival.name == name]
+        rival = build(RIVALS, config, seed=seed_for(seed, "rival", name))
+        return rival.fit(self.evidence(seed), budget_fraction, self.reader.longest)
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def evidence(self, seed: int) -> Evidence:
+        """What rivals are fitted on."""
+        stream = self.stream(seed)
+        return Evidence(self._adapter, stream.calibration, stream.trace, self.utility)
+
+    def selection_loss(self, plan_YN: Tensor, seed: int) -> float:
+        """Mean loss of the seed's selection texts under a static mask."""
+        batches, references = self.stream(seed).selection, self._references(seed)
+        return plan_loss(self._adapter, batches, self.utility, references, plan_YN)
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def _references(self, seed: int) -> list[Tensor]:
+        return [self.dense(batch).reference for batch in self.stream(seed).selection]
+
+    @cached_property
+    def _adapter(self) -> Adapter:
+        return adapter_for(self.model, self.config.block_size)
+
     def _warm_up(self, economy: Economy, seed: int) -> None:
         """Let the mechanism learn on calibration text; credits and steps start afresh."""
         calibration = self.stream(seed).calibration
@@ -117,27 +167,41 @@ class Session:
     @lru_cache(maxsize=64)  # noqa: B019
     def stream(self, seed: int) -> Stream:
         """The seed's batches, run densely once, and its calibration pass."""
-        config = self.config
-        batches, calibration = self._batches(seed)
-        dense = [self.dense(batch) for batch in batches]
-        adapter = adapter_for(self.model, config.block_size)
-        draws = seed_for(seed, "trace")
-        measured = trace(adapter, calibration, self.utility.loss, probes=config.probes, seed=draws)
-        return Stream(dense, calibration, measured)
+        texts = self.reader.read(seed)
+        draws, probes = seed_for(seed, "trace"), self.config.probes
+        loss = self.utility.loss
+        return Stream(
+            [self.dense(measured.batch) for measured in texts.measured],
+            [measured.example_B for measured in texts.measured],
+            texts.calibration,
+            texts.selection,
+            trace(self._adapter, texts.calibration, loss, probes=probes, seed=draws),
+        )
 
     @torch.no_grad()
-    def dense(self, batch: Batch) -> Dense:
-        """Reference, attention and its spread of the dense model on one batch."""
-        output = self.model(**batch, output_attentions=True)
+    def dense(self, batch: Batch, *, judged: bool = True) -> Dense:
+        """Reference, attention and its spread of the dense model on one batch.
+
+        Args:
+            batch: inputs, and labels where the utility needs them.
+            judged: whether there are labels to take examples from.
+        """
+        output = self.model(**batch, output_attentions=self.config.detail)
+        reference = self.utility.reference(output, batch)
+        examples = self.utility.examples(output, batch, reference) if judged else None
+        if not self.config.detail:
+            return Dense(batch, reference, [], None, examples)
         attention = list(output.attentions)
         mask_BL = token_mask(batch)
         ones = [mask_BL[..., None].expand(*mask_BL.shape, a.shape[1]).float() for a in attention]
         spread = attention_spread(attention, ones, mask_BL)
-        return Dense(batch, self.utility.reference(output, batch), attention, spread)
+        return Dense(batch, reference, attention, spread, examples)
 
     def showcase(self) -> Batch:
         """The showcase sentence as a batch of one; what is longer than a row is cut off."""
-        encoded = self._encode([self.config.showcase])
+        encoded = encode(
+            self.tokenizer, [self.config.showcase], self.config.max_tokens, self.reader.positions
+        )
         return {key: value[:1] for key, value in encoded.items()}
 
     def tokens(self, batch: Batch) -> list[str]:
@@ -149,6 +213,13 @@ class Session:
 
     def _utility(self) -> Utility:
         config, task = self.config, self.loaded.task
+        if config.task == "wikitext2":
+            if task != "lm":
+                raise EconomyError(
+                    f"model {config.model!r} predicts no next token, so it has no perplexity on "
+                    "wikitext2; choose a decoder such as 'smollm2'"
+                )
+            return Perplexity()
         if config.task != "auto":
             if task != "classify":
                 raise EconomyError(
@@ -160,68 +231,3 @@ class Session:
         return {"embedding": EmbeddingFidelity, "lm": NextTokenFidelity}.get(
             task, EmbeddingFidelity
         )()
-
-    def _batches(self, seed: int) -> tuple[list[Batch], list[Batch]]:
-        """Measured batches and calibration batches, disjoint."""
-        config = self.config
-        wanted = config.steps * config.batch_size
-        if config.task != "auto":
-            return self._labelled(seed, wanted)
-        texts = sample_texts(
-            config.text, wanted + config.calibration_texts, seed_for(seed, "texts")
-        )
-        self.digests[f"{config.text}, seed {seed}"] = text_digest(texts)
-        measured = self._in_batches(texts[:wanted], cut=wanted)
-        return measured, self._in_batches(texts[wanted:], cut=config.calibration_texts)
-
-    def _in_batches(self, texts: list[str], cut: int) -> list[Batch]:
-        """Encode; a text longer than a row goes over several, of which ``cut`` rows are kept."""
-        encoded = self._encode(texts)
-        if encoded.message:
-            kept = min(cut, len(encoded["input_ids"]))
-            self.log(f"{encoded.message}; the first {kept} are used", level="warning")
-        size = self.config.batch_size
-        rows = range(0, min(cut, len(encoded["input_ids"])), size)
-        return [{key: value[row : row + size] for key, value in encoded.items()} for row in rows]
-
-    def _encode(self, texts: list[str]) -> Any:
-        return encode(self.tokenizer, texts, self.config.max_tokens, self._positions)
-
-    @property
-    def _positions(self) -> int:
-        return int(getattr(self.model.config, "max_position_embeddings", 512))
-
-    def _labelled(self, seed: int, wanted: int) -> tuple[list[Batch], list[Batch]]:
-        config = self.config
-        batches = []
-        for part, count in (("validation", wanted), ("train", config.calibration_texts)):
-            data = load_task(config.task, part)
-            generator = torch.Generator().manual_seed(seed_for(seed, part))
-            chosen = torch.randperm(len(data), generator=generator)[:count].tolist()
-            first = [data.sentences1[i] for i in chosen]
-            second = [data.sentences2[i] for i in chosen] if data.sentences2 else None
-            self.digests[f"{config.task} {part}, seed {seed}"] = text_digest(first + (second or []))
-            longest = min(config.max_tokens, self._positions)
-            encoded = self.tokenizer(
-                first,
-                second,
-                padding=True,
-                truncation=True,
-                max_length=longest,
-                return_tensors="pt",
-            )
-            cut = int((encoded["attention_mask"].sum(1) == longest).sum())
-            if cut:
-                self.log(f"{cut} of {count} {part} examples fill or pass {longest} tokens: cut off")
-            labels = torch.from_numpy(data.labels[chosen])
-            labels = labels.float() if data.regression else labels
-            rows = range(0, len(chosen), config.batch_size)
-            keys = ("input_ids", "attention_mask", "token_type_ids")
-            batches.append(
-                [
-                    {k: encoded[k][r : r + config.batch_size] for k in keys if k in encoded}
-                    | {"labels": labels[r : r + config.batch_size]}
-                    for r in rows
-                ]
-            )
-        return batches[0], batches[1]

@@ -47,7 +47,19 @@ def test_scarcity_binds(run: Run) -> None:
     assert (values(run, "utility", budget_fraction=0.5) < 1).all()
     priced = values(run, "price_mean", budget_fraction=0.5, mechanism="uniform_price")
     assert (priced > 0).all()
-    assert (values(run, "price_mean", mechanism="uniform") == 0).all()
+    for free in ("uniform", "static_mask"):
+        assert (values(run, "price_mean", mechanism=free) == 0).all()
+
+
+def test_static_masks_run_beside_the_markets(run: Run) -> None:
+    masks = run.table("agents").query("mechanism == 'static_mask' and budget_fraction == 0.5")
+    assert set(masks.policy) == {"fisher_mask", "random_mask", "taylor_mask"}
+    assert set(masks.served_fraction) == {0.0, 1.0}
+    assert (masks.groupby(["policy", "layer", "agent"]).served_fraction.nunique() == 1).all()
+    chosen = run.table("metrics").query("metric == 'selection_loss'")
+    assert len(chosen) == 6  # one for each mask: three rivals at two budgets
+    dense = chosen[chosen.budget_fraction == 1.0].value
+    assert (dense < 1e-9).all() and (chosen.value.drop(dense.index) > 0).all()
 
 
 def test_efficiency_is_a_share_of_the_optimum(run: Run) -> None:
@@ -97,6 +109,12 @@ def test_same_seed_same_bytes(run: Run, tiny_study: ScarcityConfig, tmp_path: Pa
             "does not clear per token",
         ),
         ({"budgets": [0.5, 0.5]}, "repeats a value"),
+        ({"rivals": ["fischer_mask"]}, "did you mean 'fisher_mask'"),
+        ({"rivals": ["taylor_mask", "taylor_mask"]}, "repeats a value"),
+        (
+            {"rivals": [{"name": "taylor_mask", "options": {"forwards": 3}}]},
+            "does not take these options",
+        ),
         ({"task": "stsb"}, "has no head for task 'stsb'"),
         ({"model": "minilmm"}, "minilm"),
     ],
@@ -162,5 +180,5 @@ def test_bad_input_on_the_command_line(
 
 
 def test_a_decoder_refuses_a_mechanism_that_looks_ahead() -> None:
-    with pytest.raises(EconomyError, match="choose a causal one: posted_price, uniform"):
+    with pytest.raises(EconomyError, match="choose a causal one: .*posted_price"):
         Economy.from_model(tiny_model("gpt2"), mechanism={"name": "uniform_price"}, block_size=8)
