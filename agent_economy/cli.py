@@ -187,13 +187,50 @@ def bench(
         _columns(header + [tuple(_number(value) for value in row.values()) for row in rows])
 
 
-@app.command(context_settings=_PASS_ON)
-def finetune() -> None:
-    """Fine-tune a dense model to start from (not there yet).
+@app.command()
+def finetune(
+    task: Annotated[str, typer.Option("--task", help="stsb, cola, sst2 or mnli.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the model.")],
+    model: Annotated[str, typer.Option(help="An encoder: alias, folder or hub id.")] = "minilm",
+    epochs: Annotated[int, typer.Option(help="Passes over the training examples.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="At its height.")] = 1e-4,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest row; default: 128, or fewer where the model is.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the head, the order and dropout.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(help="Training examples, drawn at random; default: all.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Data folder; default: AGENT_ECONOMY_DATA, then the hub.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Complete the fine-tuning in the folder.")
+    ] = False,
+) -> None:
+    """Fine-tune a dense model to start from.
 
-    Example: agent-economy finetune --task stsb --model minilm -o DIR
+    Prints the folder and the score on the development part, which plays no part in training.
+
+    Example: agent-economy finetune --task stsb --model minilm -o runs/stsb
     """
-    raise _not_yet("finetune")
+    from agent_economy.training.finetune import finetune as make
+    from agent_economy.training.settings import FinetuneSettings
+
+    settings = FinetuneSettings.of(
+        task=task,
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_tokens=max_tokens,
+        seed=seed,
+        limit=limit,
+    )
+    record = make(settings, out, resume=resume, data_dir=data_dir)
+    score = f"{record['metric']} {record['score']:.4f} on {record['n']} examples"
+    typer.echo(f"{out}  {task}  {score}")
 
 
 @app.command(context_settings=_PASS_ON)

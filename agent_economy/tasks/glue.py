@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -59,10 +59,9 @@ def load_task(name: str, split: Split, data_dir: str | Path | None = None) -> Ta
     """
     task = _task(name)
     paths = [data_file(f"{name}/{file}", data_dir) for file in task.files[split]]
-    rows: list[Row] = []
-    for path in paths:
-        rows += task.read(path) if path else _hub_rows(name, task, split)
-    return _pack(name, task, rows)
+    if None in paths:  # no data folder is set
+        return _pack(name, task, list(_hub_rows(name, task, split)))
+    return _pack(name, task, [row for path in paths if path for row in _rows(task, path)])
 
 
 def read_task_file(name: str, path: Path) -> TaskData:
@@ -72,16 +71,20 @@ def read_task_file(name: str, path: Path) -> TaskData:
         EconomyError: an unknown task, a file without examples, or a bad row.
     """
     task = _task(name)
-    rows = list(task.read(path))
-    if not rows:
-        raise EconomyError(f"{path} holds no examples")
-    return _pack(name, task, rows)
+    return _pack(name, task, _rows(task, path))
 
 
 def _task(name: str) -> _Task:
     if name not in _TASKS:
         raise unknown("task", name, _TASKS)
     return _TASKS[name]
+
+
+def _rows(task: _Task, path: Path) -> list[Row]:
+    rows = list(task.read(path))
+    if not rows:
+        raise EconomyError(f"{path} holds no examples; give a file with rows in it")
+    return rows
 
 
 def _pack(name: str, task: _Task, rows: list[Row]) -> TaskData:
@@ -121,9 +124,16 @@ def _class(path: Path, line: int, label: str, classes: dict[str, int]) -> int:
     return classes[label]
 
 
+def _sentence(path: Path, line: int, column: str, text: Any) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise _bad(path, line, f"{column} is {text!r}, expected text")
+    return text
+
+
 def _cola(path: Path) -> Iterator[Row]:
     for line, fields in _tsv(path, 4):
-        yield fields[3], None, _class(path, line, fields[1], {"0": 0, "1": 1})
+        label = _class(path, line, fields[1], {"0": 0, "1": 1})
+        yield _sentence(path, line, "sentence", fields[3]), None, label
 
 
 def _stsb(path: Path) -> Iterator[Row]:
@@ -134,21 +144,23 @@ def _stsb(path: Path) -> Iterator[Row]:
             value = float("nan")
         if not 0 <= value <= 5:
             raise _bad(path, line, f"score {fields[4]!r}, expected a number from 0 to 5")
-        yield fields[5], fields[6], value
+        one = _sentence(path, line, "sentence1", fields[5])
+        yield one, _sentence(path, line, "sentence2", fields[6]), value
 
 
 def _sst2(path: Path) -> Iterator[Row]:
     rows = _tsv(path, 2)
-    _, header = next(rows, (1, []))
+    first, header = next(rows, (1, []))
     text = next((header.index(name) for name in ("sentence", "content") if name in header), None)
     if text is None or "label" not in header:
         missing = "sentence" if "label" in header else "label"
-        raise _bad(path, 1, f"column {missing!r} is missing from the header")
+        raise _bad(path, first, f"column {missing!r} is missing from the header {header}")
     for line, fields in rows:
         if len(fields) < len(header):
             raise _bad(path, line, f"{len(fields)} tab-separated columns, expected {len(header)}")
         label = fields[header.index("label")]
-        yield fields[text].strip(), None, _class(path, line, label, {"0": 0, "1": 1})
+        sentence = _sentence(path, line, "sentence", fields[text]).strip()
+        yield sentence, None, _class(path, line, label, {"0": 0, "1": 1})
 
 
 def _mnli(path: Path) -> Iterator[Row]:
@@ -167,11 +179,19 @@ def _mnli_json(path: Path) -> Iterator[Row]:
             if not isinstance(row, dict) or column not in row:
                 raise _bad(path, number, f"field {column!r} is missing")
         label = _class(path, number, str(row["label"]), _MNLI_LABELS)
-        yield row["premise"], row["hypothesis"], label
+        premise = _sentence(path, number, "premise", row["premise"])
+        yield premise, _sentence(path, number, "hypothesis", row["hypothesis"]), label
 
 
 def _mnli_csv(path: Path) -> Iterator[Row]:
-    reader = csv.DictReader(read_text(path).splitlines(keepends=True))
+    reader = csv.DictReader(read_text(path).splitlines(keepends=True), strict=True)
+    try:
+        yield from _mnli_rows(path, reader)
+    except csv.Error as error:  # such as a quote that nothing closes
+        raise _bad(path, reader.line_num + 1, f"broken CSV ({error})") from error
+
+
+def _mnli_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Row]:
     for column in ("Question", "Answer"):
         if column not in (reader.fieldnames or []):
             raise _bad(path, 1, f"column {column!r} is missing from the header")
@@ -180,7 +200,8 @@ def _mnli_csv(path: Path) -> Iterator[Row]:
         if pair is None:
             raise _bad(path, reader.line_num, "the pair is not wrapped in the expected question")
         label = _class(path, reader.line_num, row["Answer"] or "", _MNLI_LABELS)
-        yield pair[1], pair[2], label
+        premise = _sentence(path, reader.line_num, "premise", pair[1])
+        yield premise, _sentence(path, reader.line_num, "hypothesis", pair[2]), label
 
 
 _TASKS = {

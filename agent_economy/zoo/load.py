@@ -103,7 +103,7 @@ def _load(
     options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
-    with _quiet(), _one_line(name, source):
+    with quiet(), _one_line(name, source):
         config = transformers.AutoConfig.from_pretrained(where)
         head = task or _task_of(config)
         auto = {
@@ -130,7 +130,7 @@ def _task_of(config: Any) -> Task:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back the loading bars and advice of transformers, and give its settings back after."""
     from transformers.utils import logging
 

@@ -96,7 +96,6 @@ def test_a_config_file_and_a_run_s_own_config_run(plugin: Path) -> None:
         (["bench", "clerng"], "unknown benchmark 'clerng'; did you mean 'clearing'?"),
         (["bench", "executors"], "'executors' is not there yet"),
         (["bench", "frontier", "--json"], "'frontier' is not there yet"),
-        (["finetune", "--task", "stsb", "--model", "minilm", "-o", "D"], "`finetune` is not there"),
         (["train", "--task", "stsb", "--budget", "0.25", "-o", "D"], "`train` is not there yet"),
         (["eval", "M", "--task", "stsb", "--json"], "`eval` is not there yet"),
         (["compact", "M", "-o", "D", "--format", "onnx"], "`compact` is not there yet"),

@@ -62,6 +62,24 @@ def test_each_format_is_read(tmp_path: Path) -> None:
         ("mnli", "x.jsonl", "\n[1", "line 2: not a JSON object|empty"),
         ("mnli", "x.jsonl", '{"premise":"a","hypothesis":"b","label":"-"}', "line 1: label '-'"),
         ("sst2", "x.tsv", "label\tsentence\n", "holds no examples"),
+        ("cola", "x.tsv", "gj04\t1\t\tFine.\n\ngj04\t1\t\t \n", "line 3: sentence is ' '"),
+        ("cola", "x.tsv", "gj04\tone\t\tFine.\n", "line 1: label 'one', expected 0 or 1"),
+        ("stsb", "x.csv", "g\tf\t1\t1\t2\ta\n", "line 1: 6 tab-separated columns, expected 7"),
+        ("stsb", "x.csv", "g\tf\t1\t1\t2\ta\tb\ng\tf\t1\t1\t-1\ta\tb\n", "line 2: score '-1'"),
+        ("stsb", "x.csv", "g\tf\t1\t1\t\ta\tb\n", "line 1: score '', expected a number from 0"),
+        ("stsb", "x.csv", "genre\tfile\tyear\told\tscore\ts1\ts2\n", "line 1: score 'score'"),
+        ("stsb", "x.csv", "g\tf\t1\t1\t2\ta\t\n", "line 1: sentence2 is ''"),
+        ("sst2", "x.tsv", "0\tbad\n1\tgood\n", "line 1: column 'label' is missing from the header"),
+        ("sst2", "x.tsv", "sentence\tscore\ngood\t1\n", "line 1: column 'label' is missing"),
+        ("sst2", "x.tsv", "label\tsentence\n1\tgood\n1\n", "line 3: 1 tab-separated columns"),
+        ("sst2", "x.tsv", "label\tsentence\n1\t \n", "line 2: sentence is ' '"),
+        ("mnli", "x.csv", "Answer\nneutral\n", "line 1: column 'Question' is missing"),
+        ("mnli", "x.csv", 'Question,Answer\n"never closed,neutral\n', "line 2: broken CSV"),
+        ("mnli", "x.csv", f'Question,Answer\n"{QUESTION}",yes\n', "line 2: label 'yes'"),
+        ("mnli", "x.csv", f'Question,Answer\n"{QUESTION}"\n', "line 2: label ''"),
+        ("mnli", "x.jsonl", '{"premise":"","hypothesis":"b","label":"neutral"}', "premise is ''"),
+        ("mnli", "x.jsonl", '{"premise":"a","hypothesis":5,"label":"neutral"}', "hypothesis is 5"),
+        ("mnli", "x.jsonl", '{"premise":"a","hypothesis":"b","label":2}', "line 1: label '2'"),
     ],
 )
 def test_a_bad_row_names_file_and_line(
@@ -70,6 +88,30 @@ def test_a_bad_row_names_file_and_line(
     path = write(tmp_path, name, text)
     with pytest.raises(EconomyError, match=f"x.*{message}"):
         read_task_file(task, path)
+
+
+@pytest.mark.parametrize("task", list(GOOD))
+def test_empty_binary_and_foreign_files(tmp_path: Path, task: str) -> None:
+    name, text = GOOD[task]
+    contents = {
+        "is empty": b" \n",
+        "is binary": b"PK\x03\x04\0\0",
+        r"not UTF-8 \(line": text.encode() + b"caf\xe9",
+        "cannot read": None,
+    }
+    for place, (message, content) in enumerate(contents.items()):
+        path = tmp_path / f"{place}-{name}"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(EconomyError, match=f"{name}.*{message}|{message}.*{name}"):
+            read_task_file(task, path)
+
+
+def test_a_part_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sst2").mkdir()
+    write(tmp_path, "sst2/train.tsv", "label\tsentence\n")
+    with pytest.raises(EconomyError, match=r"train\.tsv holds no examples"):
+        load_task("sst2", "train", tmp_path)
 
 
 def test_unknown_task_and_missing_data(tmp_path: Path) -> None:
@@ -93,6 +135,15 @@ def test_the_hub_is_asked_where_no_folder_is_set(monkeypatch: pytest.MonkeyPatch
     data = load_task("mnli", "validation")
     assert asked == [("nyu-mll/glue", "mnli", "validation_matched")]
     assert (data.sentences1, data.sentences2, data.labels.tolist()) == (["a"], ["b"], [2])
+
+
+def test_the_hub_is_asked_once_where_a_part_lies_in_two_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [{"sentence": "a", "label": 1}]
+    monkeypatch.delenv("AGENT_ECONOMY_DATA", raising=False)
+    monkeypatch.setattr("agent_economy.tasks.glue.from_hub", lambda *where: rows)
+    assert load_task("cola", "train").sentences1 == ["a"]
 
 
 @needs_data

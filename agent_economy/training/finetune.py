@@ -1,0 +1,295 @@
+"""Fine-tune a dense encoder on a labelled task: the frozen model that studies start from.
+
+AdamW (Loshchilov and Hutter 2019) with linear warm-up and decay, gradients clipped at norm 1, rows
+batched by length; trained to the last epoch, the development part only measured at the end.
+Nothing random has a state to keep: the order of an epoch and the dropout of a step come from the
+seed tree, so a checkpoint is weights, moments and the step number, and a resumed training ends
+with the very weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.nn import functional as F
+
+from agent_economy.errors import EconomyError
+from agent_economy.runs.files import locked, one_line_if_disk_full
+from agent_economy.runs.runner import Interrupted
+from agent_economy.runs.seeds import seed_for
+from agent_economy.tasks.data import TaskData
+from agent_economy.tasks.glue import load_task
+from agent_economy.tasks.scores import score
+from agent_economy.tasks.text import text_digest
+from agent_economy.training.batches import Rows, encode_rows, in_order, row_limit, shuffled
+from agent_economy.training.classifier import load_encoder, with_head
+from agent_economy.training.folder import FinetuneFolder
+from agent_economy.training.settings import FinetuneSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WARM_UP, WEIGHT_DECAY, CLIP_NORM = 0.1, 0.01, 1.0
+"""Share of steps before the learning rate is at its height; AdamW's decay; gradient norm."""
+
+SAVE_SECONDS = 60.0
+"""Between checkpoints: the most that a kill can cost."""
+
+
+def finetune(
+    settings: FinetuneSettings,
+    out: Path,
+    *,
+    resume: bool = False,
+    data_dir: Path | None = None,
+    save_seconds: float = SAVE_SECONDS,
+) -> dict[str, Any]:
+    """Fine-tune a model, or do what is left of it, and leave a folder that `zoo.load` takes.
+
+    Nothing is written before model and data are loaded, so bad input leaves no folder behind.
+
+    Args:
+        settings: what to train.
+        out: the folder; made if needed.
+        resume: take up an unfinished training of the same settings that the folder may hold.
+        data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
+        save_seconds: between checkpoints.
+
+    Returns:
+        What ``finetune.json`` holds: score on the development part, settings, versions, ...
+
+    Raises:
+        EconomyError: bad input, a full disk, or a training that diverged, in one line.
+        Interrupted: Ctrl-C, with the way to resume.
+    """
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    folder = FinetuneFolder(out, settings)
+    folder.check(resume)
+    if folder.complete:
+        folder.tidy()
+        console.print(f"{out} is already complete")
+        return folder.record
+    try:
+        # Every draw is seeded below; the caller's own stream goes on as if nothing had been drawn.
+        with torch.random.fork_rng(), one_line_if_disk_full(out):
+            _finetune(settings, folder, resume, data_dir, save_seconds, console)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; repeat the command with --resume to go on") from None
+    return folder.record
+
+
+def _finetune(
+    settings: FinetuneSettings,
+    folder: FinetuneFolder,
+    resume: bool,
+    data_dir: Path | None,
+    save_seconds: float,
+    console: Console,
+) -> None:
+    train = _limited(load_task(settings.task, "train", data_dir), settings)
+    development = load_task(settings.task, "validation", data_dir)
+    torch.manual_seed(seed_for(settings.seed, "finetune", "head"))
+    encoder = load_encoder(settings.model)
+    tokenizer = encoder.tokenizer
+    positions = getattr(encoder.model.config, "max_position_embeddings", None)
+    pairs = train.sentences2 is not None
+    limit = row_limit(tokenizer, positions, pairs, settings.max_tokens)
+    model = with_head(encoder.model, train)
+    parts = {"train": train, "development": development}
+    rows = {part: encode_rows(tokenizer, data, limit) for part, data in parts.items()}
+    for part, encoded in rows.items():
+        if encoded.cut:
+            console.print(f"{encoded.cut} of {len(encoded)} {part} examples cut to {limit} tokens")
+    about = {
+        "weights": encoder.source,
+        "max_tokens": limit,
+        "examples": {part: len(encoded) for part, encoded in rows.items()},
+        "cut": {part: encoded.cut for part, encoded in rows.items()},
+        "data_hashes": {part: _digest(data) for part, data in parts.items()},
+    }
+    with locked(folder.make()):
+        folder.check(resume)  # another process may have been here while the model was loading
+        if folder.complete:
+            return
+        folder.begin(about)
+        try:
+            loss = _train(model, rows["train"], settings, folder, save_seconds, console)
+            result = {
+                "task": settings.task,
+                "metric": train.metric,
+                "score": _measure(model, rows["development"], development),
+                "n": len(development),
+                "seed": settings.seed,
+                "epochs": settings.epochs,
+                "train_loss": loss,
+            }
+            folder.finish(model, tokenizer, result)
+        except Exception:
+            folder.discard_if_empty()
+            raise
+
+
+def _limited(data: TaskData, settings: FinetuneSettings) -> TaskData:
+    """The training examples to use: a draw without replacement, in the data's order."""
+    if settings.limit is None or settings.limit >= len(data):
+        return data
+    draw = np.random.default_rng(seed_for(settings.seed, "finetune", "limit"))
+    keep = np.sort(draw.choice(len(data), settings.limit, replace=False))
+    second = data.sentences2
+    return TaskData(
+        data.name,
+        [data.sentences1[i] for i in keep],
+        [second[i] for i in keep] if second else None,
+        data.labels[keep],
+        data.metric,
+        data.num_labels,
+    )
+
+
+def _train(
+    model: PreTrainedModel,
+    rows: Rows,
+    settings: FinetuneSettings,
+    folder: FinetuneFolder,
+    save_seconds: float,
+    console: Console,
+) -> list[float]:
+    """Train in place, from the folder's checkpoint where it has one; mean loss of each epoch."""
+    optimiser = torch.optim.AdamW(_groups(model), lr=settings.learning_rate)
+    per_epoch = math.ceil(len(rows) / settings.batch_size)
+    steps = per_epoch * settings.epochs
+    loss_E = torch.zeros(settings.epochs, dtype=torch.float64)
+    first = _restore(folder, model, optimiser, loss_E)
+    lengths_B = rows.lengths_B
+    last_saved = time.monotonic()
+    model.train()
+    with _progress(console) as progress:
+        bar = progress.add_task(settings.task, total=steps, completed=first, loss=math.nan)
+        for step in range(first, steps):
+            epoch, place = divmod(step, per_epoch)
+            if place == 0 or step == first:
+                seed = seed_for(settings.seed, "finetune", "order", epoch)
+                batches = shuffled(lengths_B, settings.batch_size, seed)
+            torch.manual_seed(seed_for(settings.seed, "finetune", "dropout", step))
+            for group in optimiser.param_groups:
+                group["lr"] = settings.learning_rate * _warmth(step, steps)
+            loss = _step(model, optimiser, *rows.batch(batches[place]))
+            if not math.isfinite(loss):
+                raise EconomyError(
+                    f"the training diverged (loss {loss} at step {step + 1} of {steps}); lower "
+                    f"--learning-rate {settings.learning_rate:g} and choose another -o"
+                )
+            loss_E[epoch] += loss * len(batches[place])
+            progress.update(bar, advance=1, loss=loss)
+            if place == per_epoch - 1:
+                mean = loss_E[epoch] / len(rows)
+                console.print(f"epoch {epoch + 1} of {settings.epochs}: training loss {mean:.4f}")
+            if time.monotonic() - last_saved >= save_seconds or step == steps - 1:
+                folder.save(_checkpoint(model, optimiser, loss_E, step + 1))
+                last_saved = time.monotonic()
+    return [float(mean) for mean in loss_E / len(rows)]
+
+
+def _step(
+    model: PreTrainedModel,
+    optimiser: torch.optim.Optimizer,
+    inputs: dict[str, Tensor],
+    labels_B: Tensor,
+) -> float:
+    """One step down the mean squared error, or the cross-entropy; returns it."""
+    logits = model(**inputs).logits
+    if labels_B.is_floating_point():
+        loss = F.mse_loss(logits.squeeze(-1), labels_B)
+    else:
+        loss = F.cross_entropy(logits, labels_B)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    optimiser.step()
+    optimiser.zero_grad()
+    return float(loss.detach())
+
+
+def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:
+    """Matrices decay; biases and normalisation weights, being vectors, do not."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _warmth(step: int, steps: int) -> float:
+    """Share of the full learning rate: up over the first tenth of the steps, then down to 0."""
+    warm = max(1, math.ceil(WARM_UP * steps))
+    return min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1))
+
+
+def _checkpoint(
+    model: PreTrainedModel, optimiser: torch.optim.Optimizer, loss_E: Tensor, step: int
+) -> dict[str, Tensor]:
+    state = optimiser.state_dict()["state"]
+    return {
+        **{f"model.{name}": tensor for name, tensor in model.state_dict().items()},
+        **{f"optimiser.{i}.{key}": of[key] for i, of in state.items() for key in of},
+        "loss_E": loss_E,
+        "step": torch.tensor(step),
+    }
+
+
+def _restore(
+    folder: FinetuneFolder,
+    model: PreTrainedModel,
+    optimiser: torch.optim.Optimizer,
+    loss_E: Tensor,
+) -> int:
+    """Put the folder's checkpoint, if any, back into its places; returns the step to go on with."""
+    tensors = folder.saved()
+    if tensors is None:
+        return 0
+    weights, state = {}, optimiser.state_dict()
+    for name, tensor in tensors.items():
+        if name.startswith("model."):
+            weights[name.removeprefix("model.")] = tensor
+        elif name.startswith("optimiser."):
+            _, place, key = name.split(".")
+            state["state"].setdefault(int(place), {})[key] = tensor
+    model.load_state_dict(weights)
+    optimiser.load_state_dict(state)
+    loss_E.copy_(tensors["loss_E"])
+    return int(tensors["step"])
+
+
+@torch.no_grad()
+def _measure(model: PreTrainedModel, rows: Rows, data: TaskData) -> float:
+    """The task's score of the model's predictions; it stays in evaluation mode."""
+    model.eval()
+    guess = np.zeros(len(rows))
+    for chosen in in_order(rows.lengths_B, 64):
+        logits = model(**rows.batch(chosen)[0]).logits
+        guess[chosen] = (logits.squeeze(-1) if data.regression else logits.argmax(-1)).numpy()
+    return score(data.metric, guess, data.labels)
+
+
+def _digest(data: TaskData) -> str:
+    """SHA-256 of everything that is read of a part."""
+    return text_digest([*data.sentences1, *(data.sentences2 or []), *map(str, data.labels)])
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}", style="dim"),
+        console=console,
+    )

@@ -1,0 +1,194 @@
+"""The folder of a fine-tuning: a record, a checkpoint while it runs, the model at the end.
+
+Layout while running: ``finetune.json`` with status ``running``, ``checkpoint.safetensors``. At the
+end: the model and its tokenizer in Hugging Face format beside ``finetune.json`` with status
+``complete``. ``config.json`` is written when all else of the model is there, so a folder that
+loads is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent_economy.errors import EconomyError
+from agent_economy.runs.config import StrictModel, first_difference
+from agent_economy.runs.files import TEMPORARY, sync_folder, write_atomic
+from agent_economy.runs.manifest import environment, now
+from agent_economy.runs.reader import COMPLETE
+from agent_economy.runs.store import RUNNING
+from agent_economy.zoo.load import quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+RECORD, CHECKPOINT = "finetune.json", "checkpoint.safetensors"
+
+
+class FinetuneFolder:
+    """One folder, open for writing.
+
+    `check` looks and touches nothing; `make` and `begin` open it; `save` and `finish` fill it.
+
+    Args:
+        folder: where the model goes.
+        settings: everything that the result depends on, the data aside.
+    """
+
+    def __init__(self, folder: Path, settings: StrictModel) -> None:
+        self.folder = folder
+        self._settings = settings.model_dump(mode="json")
+        self._made: list[Path] = []
+        self.record: dict[str, Any] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether the folder holds the finished model."""
+        return bool(self.record.get("status") == COMPLETE)
+
+    def check(self, resume: bool) -> None:
+        """Apply the rules for opening a folder, before anything heavy is loaded.
+
+        Raises:
+            EconomyError: the folder is not ours to write, or --resume is needed, or the settings
+                differ from those the training began with (the first is named).
+        """
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise EconomyError(f"{folder} is a file; choose another -o")
+        nearest = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise EconomyError(f"cannot write in {nearest}; choose another -o")
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        names = {name for name in names if not name.endswith(TEMPORARY)}
+        if not names:
+            return
+        if RECORD not in names:
+            raise EconomyError(f"{folder} holds other files; choose another -o")
+        self.record = _read_record(folder)
+        differs = first_difference(self.record["settings"], self._settings)
+        if not resume:
+            state = "a finished model" if self.complete else "an unfinished fine-tuning"
+            hint = "" if self.complete or differs else ", or --resume to complete it"
+            raise EconomyError(f"{folder} holds {state}; choose another -o{hint}")
+        if differs:
+            key, old, new = differs
+            raise EconomyError(
+                f"cannot resume: {folder} was begun with {key.replace('_', '-')} = "
+                f"{json.dumps(old)}, not {json.dumps(new)}; repeat that or choose another -o"
+            )
+
+    def make(self) -> Path:
+        """Make the folder where it is missing, for the lock to hold on to; returns it."""
+        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Write what the model is made with, or take up the training that the folder holds.
+
+        Args:
+            about: what to record from the start; ``data_hashes`` must not change until the end.
+
+        Raises:
+            EconomyError: the data is not that the training began with.
+        """
+        for leftover in self.folder.glob(f".*{TEMPORARY}"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if self.record:
+            changed = first_difference(self.record["data_hashes"], dict(about["data_hashes"]))
+            if changed:
+                raise EconomyError(
+                    f"cannot resume: {changed[0]} data has changed since the training began; "
+                    "choose another -o"
+                )
+            self.record["resumed"].append(now())
+        else:
+            self.record = {
+                "status": RUNNING,
+                "settings": self._settings,
+                **about,
+                **environment(),
+                "started": now(),
+                "resumed": [],
+            }
+        self._write_record()
+
+    def save(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace the checkpoint."""
+        from safetensors.torch import save
+
+        write_atomic(self.folder / CHECKPOINT, save(dict(tensors)))
+
+    def saved(self) -> dict[str, Tensor] | None:
+        """The checkpoint, or None where none was written yet.
+
+        Raises:
+            EconomyError: it is damaged.
+        """
+        from safetensors.torch import load_file
+
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return None
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors has its own error type
+            raise EconomyError(f"{path} is damaged ({error}); choose another -o") from error
+
+    def finish(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        result: Mapping[str, Any],
+    ) -> None:
+        """Write the model and its tokenizer, close the record, and let the checkpoint go.
+
+        Killed anywhere in here, the training still resumes.
+        """
+        temporary = Path(tempfile.mkdtemp(prefix=".model.", suffix=TEMPORARY, dir=self.folder))
+        try:
+            with quiet():
+                model.save_pretrained(temporary)
+                tokenizer.save_pretrained(temporary)
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
+                write_atomic(self.folder / path.name, path.read_bytes())
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.record = {**result, **self.record, "status": COMPLETE, "ended": now()}
+        self._write_record()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a finished model no longer needs."""
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def discard_if_empty(self) -> None:
+        """Take back a training that failed before its first checkpoint."""
+        if not self.record or self.record["resumed"] or (self.folder / CHECKPOINT).exists():
+            return
+        (self.folder / RECORD).unlink(missing_ok=True)
+        for path in self._made:
+            with suppress(OSError):  # somebody else has put something there meanwhile
+                path.rmdir()
+
+    def _write_record(self) -> None:
+        write_atomic(self.folder / RECORD, json.dumps(self.record, indent=2) + "\n")
+        sync_folder(self.folder)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        if {"status", "settings", "data_hashes", "resumed"} <= record.keys():
+            return dict(record)
+    except (ValueError, AttributeError):
+        pass
+    raise EconomyError(f"{folder / RECORD} is no record of a fine-tuning; choose another -o")
