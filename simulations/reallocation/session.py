@@ -1,0 +1,215 @@
+"""What all cells of a study share: the rows, their dense attention, and what tokens are worth."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agent_economy import Economy
+from agent_economy.adapters import adapter_for
+from agent_economy.config import Named
+from agent_economy.economy import build_policy
+from agent_economy.errors import EconomyError
+from agent_economy.executors.masked import token_mask
+from agent_economy.executors.trace import trace
+from agent_economy.metrics.reallocation import Sums, layer_sums, top_tokens
+from agent_economy.metrics.token_value import idf_table, ranked_tokens
+from agent_economy.policies import Policy, Trace
+from agent_economy.runs.scenario import Cell, Log
+from agent_economy.runs.seeds import seed_for
+from agent_economy.tasks.glue import load_task
+from agent_economy.tasks.scores import score
+from agent_economy.tasks.utility import EmbeddingFidelity, LabelledScore, Perplexity, Utility
+from agent_economy.zoo import load
+from simulations.reallocation.config import ReallocationConfig
+from simulations.reallocation.texts import Batch, Texts
+from simulations.reallocation.values import value_tokens
+
+
+class Measured(NamedTuple):
+    """One batch of rows, what the dense model did with it, and its valuable tokens.
+
+    Attributes:
+        batch: inputs of the model.
+        mask_BL: real tokens.
+        ranked_BL: tokens that compete: neither special nor padding.
+        top_BL: the valuable tokens under each definition of value.
+        attention: of the dense model, layer by layer.
+        sums: what it adds up to, all heads open.
+        reference: what the utility keeps of the dense output.
+        loss_B: each row's dense loss.
+        prediction_B: what a labelled task's head says, else None.
+    """
+
+    batch: Batch
+    mask_BL: Tensor
+    ranked_BL: Tensor
+    top_BL: dict[str, Tensor]
+    attention: list[Tensor]
+    sums: list[Sums]
+    reference: Tensor
+    loss_B: Tensor
+    prediction_B: Tensor | None
+
+
+class Session:
+    """The heavy part of a study, loaded once.
+
+    Args:
+        config: the study.
+        log: the run's log.
+    """
+
+    def __init__(self, config: ReallocationConfig, log: Log) -> None:
+        self.config = config
+        # Attention weights are what is studied, and only the eager kernel returns them.
+        self.loaded = load(config.model, attn_implementation="eager")
+        self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
+        self.utility = self._utility()
+        for market in config.markets:  # one that looks ahead on a decoder is refused here
+            self._found(market.mechanism, market.scope, 1.0, 0)
+        positions = int(getattr(self.model.config, "max_position_embeddings", 512))
+        self.texts = Texts(config, self.tokenizer, positions, log)
+        self.adapter = adapter_for(self.model, config.block_size)
+        self.causal = self.adapter.shape.causal
+        self.measured = [self._measure(*each) for each in enumerate(self.texts.measured())]
+        for seed in config.seeds:
+            self.calibration(seed)
+        tokens = sum(int(each.ranked_BL.sum()) for each in self.measured)
+        source, unit = self.loaded.source, self.utility.unit
+        log("model loaded, tokens valued", source=source, utility=unit, tokens=tokens)
+
+    def data_hashes(self) -> dict[str, str]:
+        """Digests of all texts."""
+        return self.texts.digests
+
+    # --- economies ---------------------------------------------------------------------------
+
+    def economy(self, cell: Cell) -> Economy:
+        """A fresh economy for a cell, its policy calibrated on the seed's calibration texts."""
+        seed = int(cell["seed"])
+        economy = self._found(
+            str(cell["mechanism"]), str(cell["scope"]), float(cell["budget_fraction"]), seed
+        )
+        economy.set_policy(self._policy(str(cell["policy"]), seed))
+        if economy.market.mechanism.learns:
+            self._warm_up(economy, seed)
+        return economy
+
+    def plain_economy(self, seed: int) -> Economy:
+        """An economy that serves everybody, for a plan to be laid into."""
+        return self._found("uniform", "sequence", 1.0, seed)
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a session lives as long as the run
+    def calibration(self, seed: int) -> tuple[list[Batch], Trace]:
+        """A seed's calibration batches, and what every agent did on them."""
+        batches, draws = self.texts.calibration(seed), seed_for(seed, "trace")
+        loss, probes = self.utility.loss, self.config.probes
+        return batches, trace(self.adapter, batches, loss, probes=probes, seed=draws)
+
+    def _found(self, mechanism: str, scope: str, budget_fraction: float, seed: int) -> Economy:
+        config = {
+            "block_size": self.config.block_size,
+            "budget_fraction": budget_fraction,
+            "mechanism": {"name": mechanism, "scope": scope},
+            "policy": {"name": "constant"},
+            "wallet": self.config.wallet.model_dump(),
+            "seed": seed_for(seed, "economy"),
+        }
+        return Economy.from_model(self.model, **config)
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _policy(self, name: str, seed: int) -> Policy:
+        policy = build_policy(Named(name=name), seed)
+        policy.fit(self.calibration(seed)[1])
+        return policy
+
+    def _warm_up(self, economy: Economy, seed: int) -> None:
+        """Let the mechanism learn on calibration text; credits and steps start afresh."""
+        batches, _ = self.calibration(seed)
+        with economy.trying(), torch.no_grad():
+            for step in range(self.config.warm_up):
+                economy(**batches[step % len(batches)])
+            learned, prices = economy.market.states, economy.market.prices
+        economy.market.states, economy.market.prices = learned, prices
+
+    # --- tokens and their values -------------------------------------------------------------
+
+    @torch.no_grad()
+    def _measure(self, index: int, batch: Batch) -> Measured:
+        """Run a batch densely and value its tokens."""
+        mask_BL = token_mask(batch)
+        ranked_BL = ranked_tokens(
+            batch["input_ids"], mask_BL, self._special_ids, causal=self.causal
+        )
+        output = self.model(**batch, output_attentions=True)
+        reference = self.utility.reference(output, batch)
+        loss_B = self.utility.row_loss(output, batch, reference).double()
+        values = value_tokens(self, batch, ranked_BL, output, index)
+        fraction = self.config.top_fraction
+        attention = list(output.attentions)
+        return Measured(
+            batch,
+            mask_BL,
+            ranked_BL,
+            {name: top_tokens(value, ranked_BL, fraction) for name, value in values.items()},
+            attention,
+            [
+                layer_sums(each, torch.ones_like(each[..., 0].mT), mask_BL, causal=self.causal)
+                for each in attention
+            ],
+            reference,
+            loss_B,
+            self.predictions(output),
+        )
+
+    @cached_property
+    def idf_V(self) -> Tensor:
+        """Rarity of every token id among the reference texts."""
+        return idf_table(self.texts.reference(), self.model.get_input_embeddings().num_embeddings)
+
+    @cached_property
+    def _special_ids(self) -> set[int]:
+        """Ids of structure, not of text; an unknown word is text."""
+        kinds = ("cls", "sep", "pad", "bos", "eos", "mask")
+        ids = {getattr(self.tokenizer, f"{kind}_token_id", None) for kind in kinds}
+        return {each for each in ids if each is not None}
+
+    # --- scores ------------------------------------------------------------------------------
+
+    def predictions(self, output: Any) -> Tensor | None:
+        """What a labelled task's head says of each row (B,); None without a task."""
+        if not isinstance(self.utility, LabelledScore):
+            return None
+        logits: Tensor = output.logits
+        return (logits.squeeze(-1) if self.utility.regression else logits.argmax(-1)).double()
+
+    def score(self, loss: np.ndarray, prediction: np.ndarray, label: np.ndarray) -> float:
+        """Utility of all rows together, from each row's loss, prediction and label."""
+        if isinstance(self.utility, LabelledScore):
+            return score(self.utility.metric, prediction, label)
+        if isinstance(self.utility, Perplexity):
+            targets = torch.cat([each.mask_BL.sum(-1) - 1 for each in self.measured])
+            return float(np.exp(np.average(loss, weights=targets.numpy(force=True))))
+        return 1 - float(loss.mean())
+
+    def _utility(self) -> Utility:
+        config, head = self.config, self.loaded.task
+        if config.task == "wikitext2" and head != "lm":
+            raise EconomyError(
+                f"model {config.model!r} predicts no next token, so it has no perplexity; choose "
+                "a decoder such as 'smollm2', or task = 'auto'"
+            )
+        if config.task in ("auto", "wikitext2"):
+            return Perplexity() if head == "lm" else EmbeddingFidelity()
+        if head != "classify":
+            raise EconomyError(
+                f"model {config.model!r} has no head for task {config.task!r}; set task = "
+                "'auto' for fidelity to the dense model, or give a fine-tuned model's folder"
+            )
+        data = load_task(config.task, "validation")
+        return LabelledScore(data.metric, data.regression)
