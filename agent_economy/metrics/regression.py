@@ -125,26 +125,64 @@ def transfer(
     return Transfer(_estimate(bias_R, len(rows), level), _estimate(r2_R, len(rows), level))
 
 
-def mean(
-    values: Float[Tensor, "n"],
+def fit_groups(
+    predicted: Float[Tensor, "n"],
+    measured: Float[Tensor, "n"],
+    size: Float[Tensor, "n"],
+    group: Int[Tensor, "n"],
     row: Int[Tensor, "n"],
-    weights: Float[Tensor, "n"] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Fit:
+    """Regress between groups: each is one point, its rows' totals per unit of size.
+
+    For group ``g`` the point is ``(sum predicted / sum size, sum measured / sum size)``. Rows are
+    resampled, groups are not: the interval says how well these groups' points are known.
+
+    Args:
+        predicted: one value per row and group.
+        measured: one value per row and group.
+        size: what both are counted per.
+        group: which point each observation belongs to.
+        row: which row it comes from.
+        resamples: of the bootstrap.
+        level: the coverage aimed at.
+        seed: of the resampling alone.
+    """
+    rows, at_row = torch.unique(row, return_inverse=True)
+    groups, at_group = torch.unique(group, return_inverse=True)
+    weight_RB = _weights(len(rows), resamples, seed)
+    terms = torch.stack((predicted.double(), measured.double(), size.double()))
+    total = terms.new_zeros(3, len(groups) * len(rows))
+    total.index_add_(1, at_group * len(rows) + at_row, terms)
+    x_RG, y_RG, size_RG = (weight_RB @ each.view(len(groups), -1).T for each in total)
+    x_RG, y_RG = x_RG / size_RG, y_RG / size_RG
+    terms = torch.stack((torch.ones_like(x_RG), x_RG, y_RG, x_RG**2, x_RG * y_RG, y_RG**2))
+    lines = _lines(tuple(terms.sum(-1)))
+    rank_R = _correlation(_row_ranks(x_RG), _row_ranks(y_RG), torch.ones_like(x_RG))
+    estimates = [_estimate(each, len(rows), level) for each in (*lines, rank_R)]
+    return Fit(*estimates, observations=len(groups), rows=len(rows))
+
+
+def ratio(
+    top: Float[Tensor, "n"],
+    bottom: Float[Tensor, "n"],
+    row: Int[Tensor, "n"],
     *,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Estimate:
-    """A weighted mean, ``sum w v / sum w``, with its interval over rows.
-
-    With ``values = a / b`` and ``weights = b`` it is a ratio of sums.
-    """
+    """``sum top / sum bottom`` with its interval over rows; a mean where ``bottom`` is all ones."""
     rows, place = torch.unique(row, return_inverse=True)
     weight_RB = _weights(len(rows), resamples, seed)
-    w = torch.ones_like(values, dtype=torch.float64) if weights is None else weights.double()
-    over_B = values.new_zeros(2, len(rows), dtype=torch.float64)
-    over_B.index_add_(1, place, torch.stack((w * values.double(), w)))
-    total_R, count_R = weight_RB @ over_B[0], weight_RB @ over_B[1]
-    return _estimate(total_R / count_R, len(rows), level)
+    terms = torch.stack((top.double(), bottom.double()))
+    over_B = terms.new_zeros(2, len(rows)).index_add_(1, place, terms)
+    top_R, bottom_R = weight_RB @ over_B[0], weight_RB @ over_B[1]
+    bottom_R = torch.where(bottom_R == 0, torch.nan, bottom_R)
+    return _estimate(top_R / bottom_R, len(rows), level)
 
 
 class _Lines(NamedTuple):
@@ -196,13 +234,24 @@ def _lines(sums: tuple[Tensor, ...]) -> _Lines:
 
 def _rank_correlation(x: Tensor, y: Tensor, weight_RI: Tensor) -> Tensor:
     """Spearman's correlation when every pair counts so many times; ties share their mean rank."""
-    a_RI, b_RI = _ranks(x, weight_RI), _ranks(y, weight_RI)
+    return _correlation(_ranks(x, weight_RI), _ranks(y, weight_RI), weight_RI)
+
+
+def _correlation(a_RI: Tensor, b_RI: Tensor, weight_RI: Tensor) -> Tensor:
+    """Pearson's correlation when every pair counts so many times."""
     n_R1 = weight_RI.sum(1, keepdim=True)
     a_RI = a_RI - (weight_RI * a_RI).sum(1, keepdim=True) / n_R1
     b_RI = b_RI - (weight_RI * b_RI).sum(1, keepdim=True) / n_R1
     together_R = (weight_RI * a_RI * b_RI).sum(1)
     spread_R = ((weight_RI * a_RI**2).sum(1) * (weight_RI * b_RI**2).sum(1)).sqrt()
     return together_R / torch.where(spread_R > 0, spread_R, torch.nan)
+
+
+def _row_ranks(x_RG: Tensor) -> Tensor:
+    """Mean rank of each value among those of its resample."""
+    below_RGG = (x_RG[:, None] < x_RG[..., None]).double()
+    equal_RGG = (x_RG[:, None] == x_RG[..., None]).double()
+    return below_RGG.sum(-1) + (equal_RGG.sum(-1) + 1) / 2
 
 
 def _ranks(x: Tensor, weight_RI: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from agent_economy.metrics import regression
-from agent_economy.metrics.regression import fit, mean, transfer
+from agent_economy.metrics.regression import fit, fit_groups, ratio, transfer
 
 
 def sample(rows: int, each: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -58,7 +58,7 @@ def test_intervals_cover_the_truth() -> None:
     for seed in range(100):
         x, y, row = sample(25, 4, seed)
         found = fit(x, y, row, resamples=300)
-        centre = mean(y - 0.7 * x, row, resamples=300)
+        centre = ratio(y - 0.7 * x, torch.ones_like(y), row, resamples=300)
         hits[0] += found.slope.low <= 0.7 <= found.slope.high
         hits[1] += centre.low <= 1 <= centre.high
     # Resampling observations one by one would cover the mean of shared errors 75 times.
@@ -75,11 +75,32 @@ def test_a_transferred_line_is_judged_where_it_was_not_fitted() -> None:
     assert same.bias == pytest.approx((1, 1, 1)) and same.r2.value == pytest.approx(1)
 
 
-def test_a_weighted_mean_is_a_ratio_of_sums() -> None:
-    a, b = torch.tensor([1.0, 4.0, 9.0]), torch.tensor([1.0, 2.0, 3.0])
-    ratio = mean(a / b, torch.tensor([0, 0, 1]), b)
-    assert ratio.value == pytest.approx(14 / 6)
-    assert ratio.low == pytest.approx(5 / 3) and ratio.high == pytest.approx(3)
+def test_a_ratio_of_sums() -> None:
+    top, bottom = torch.tensor([1.0, 4.0, 9.0]), torch.tensor([1.0, 2.0, 3.0])
+    found = ratio(top, bottom, torch.tensor([0, 0, 1]))
+    assert found.value == pytest.approx(14 / 6)
+    assert found.low == pytest.approx(5 / 3) and found.high == pytest.approx(3)
+    assert math.isnan(ratio(top, 0 * bottom, torch.tensor([0, 0, 1])).value)
+
+
+def test_groups_are_points_of_totals_over_rows() -> None:
+    """Against pandas-like sums written out, for the sample and for drawn rows."""
+    generator = np.random.default_rng(4)
+    x, y, size = (generator.random((5, 8)) + each for each in (0, 0.5, 1))  # groups x rows
+    group, row = np.divmod(np.arange(40), 8)
+    flat = [torch.from_numpy(each.ravel()) for each in (x, y, size, group, row)]
+    found = fit_groups(*flat, resamples=50, seed=3)
+    weight_RB = regression._weights(8, 50, 3).numpy()
+    ranks, slopes = [], []
+    for weight_B in weight_RB:
+        a, b = (each @ weight_B / (size @ weight_B) for each in (x, y))
+        ranks.append(stats.spearmanr(a, b).statistic)
+        slopes.append(stats.linregress(a, b).slope)
+    assert found.rank.value == pytest.approx(ranks[0])
+    assert found.slope.value == pytest.approx(slopes[0])
+    assert found.slope[1:] == pytest.approx(np.quantile(slopes[1:], [0.025, 0.975]))
+    assert found.rank[1:] == pytest.approx(np.quantile(ranks[1:], [0.025, 0.975]))
+    assert (found.observations, found.rows) == (5, 8)
 
 
 def test_same_input_same_interval() -> None:
