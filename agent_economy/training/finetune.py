@@ -4,7 +4,8 @@ AdamW (Loshchilov and Hutter 2019) with linear warm-up and decay, gradients clip
 batched by length; trained to the last epoch, the development part only measured at the end.
 Nothing random has a state to keep: the order of an epoch and the dropout of a step come from the
 seed tree, so a checkpoint is weights, moments and the step number, and a resumed training ends
-with the very weights of an uninterrupted one.
+with the very weights of an uninterrupted one. (The same seed gives the same bytes with the same
+versions and number of threads.)
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def _finetune(
         folder.check(resume)  # another process may have been here while the model was loading
         if folder.complete:
             return
-        folder.begin(about)
+        if warning := folder.begin(about):
+            console.print(warning, style="yellow")
         try:
             loss = _train(model, rows["train"], settings, folder, save_seconds, console)
             result = {

@@ -91,15 +91,19 @@ class FinetuneFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
 
-    def begin(self, about: Mapping[str, Any]) -> None:
+    def begin(self, about: Mapping[str, Any]) -> str | None:
         """Write what the model is made with, or take up the training that the folder holds.
 
         Args:
             about: what to record from the start; ``data_hashes`` must not change until the end.
 
+        Returns:
+            What a user should know before the training goes on with other versions, or None.
+
         Raises:
             EconomyError: the data is not that the training began with.
         """
+        here, warning = environment(), None
         for leftover in self.folder.glob(f".*{TEMPORARY}"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if self.record:
@@ -109,17 +113,22 @@ class FinetuneFolder:
                     f"cannot resume: {changed[0]} data has changed since the training began; "
                     "choose another -o"
                 )
+            differs = first_difference(self.record.get("versions"), here["versions"])
+            if differs:
+                package, old, new = differs
+                warning = f"the training began with {package} {old} and goes on with {new}"
             self.record["resumed"].append(now())
         else:
             self.record = {
                 "status": RUNNING,
                 "settings": self._settings,
                 **about,
-                **environment(),
+                **here,
                 "started": now(),
                 "resumed": [],
             }
         self._write_record()
+        return warning
 
     def save(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace the checkpoint."""

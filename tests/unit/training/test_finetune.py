@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import multiprocessing
 import os
@@ -198,6 +199,26 @@ def test_changed_data_is_not_resumed(
         finetune(settings, out, data_dir=copied, resume=True)
 
 
+def test_other_versions_are_mentioned(
+    tmp_path: Path, encoder: str, data: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    settings, out = FinetuneSettings(model=encoder, **SHORT), tmp_path / "m"
+    real = module._step
+
+    def stop(*arguments: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_step", stop)
+    with pytest.raises(Interrupted):
+        finetune(settings, out, data_dir=data)
+    record = json.loads((out / "finetune.json").read_text())
+    record["versions"]["torch"] = "1.0"
+    (out / "finetune.json").write_text(json.dumps(record))
+    monkeypatch.setattr(module, "_step", real)
+    finetune(settings, out, data_dir=data, resume=True)
+    assert f"began with torch 1.0 and goes on with {torch.__version__}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -260,6 +281,15 @@ def test_from_a_fine_tuned_model_the_head_is_new(
     settings = FinetuneSettings(task="mnli", model=str(whole), epochs=1, limit=10)
     finetune(settings, tmp_path / "m", data_dir=data)
     assert load(str(tmp_path / "m")).model.config.num_labels == 3
+
+
+def test_the_command_line_has_the_defaults_of_the_settings() -> None:
+    from agent_economy.cli import finetune as verb
+
+    shown = inspect.signature(verb).parameters
+    for name, field in FinetuneSettings.model_fields.items():
+        if name != "task":
+            assert shown[name].default == field.default, name
 
 
 @pytest.mark.parametrize(
