@@ -127,7 +127,7 @@ def _finetune(
             result = {
                 "task": settings.task,
                 "metric": train.metric,
-                "score": _measure(model, rows["development"], development),
+                "score": _measure(model, rows["development"], development, settings),
                 "n": len(development),
                 "seed": settings.seed,
                 "epochs": settings.epochs,
@@ -185,10 +185,7 @@ def _train(
                 group["lr"] = settings.learning_rate * _warmth(step, steps)
             loss = _step(model, optimiser, *rows.batch(batches[place]))
             if not math.isfinite(loss):
-                raise EconomyError(
-                    f"the training diverged (loss {loss} at step {step + 1} of {steps}); lower "
-                    f"--learning-rate {settings.learning_rate:g} and choose another -o"
-                )
+                raise _diverged(settings, f"loss {loss} at step {step + 1} of {steps}")
             loss_E[epoch] += loss * len(batches[place])
             progress.update(bar, advance=1, loss=loss)
             if place == per_epoch - 1:
@@ -270,14 +267,25 @@ def _restore(
 
 
 @torch.no_grad()
-def _measure(model: PreTrainedModel, rows: Rows, data: TaskData) -> float:
+def _measure(
+    model: PreTrainedModel, rows: Rows, data: TaskData, settings: FinetuneSettings
+) -> float:
     """The task's score of the model's predictions; it stays in evaluation mode."""
     model.eval()
     guess = np.zeros(len(rows))
     for chosen in in_order(rows.lengths_B, 64):
         logits = model(**rows.batch(chosen)[0]).logits
+        if not torch.isfinite(logits).all():  # the last step of all may have been the bad one
+            raise _diverged(settings, "the trained model's outputs are not numbers")
         guess[chosen] = (logits.squeeze(-1) if data.regression else logits.argmax(-1)).numpy()
     return score(data.metric, guess, data.labels)
+
+
+def _diverged(settings: FinetuneSettings, how: str) -> EconomyError:
+    return EconomyError(
+        f"the training diverged ({how}); lower --learning-rate {settings.learning_rate:g} and "
+        "choose another -o"
+    )
 
 
 def _digest(data: TaskData) -> str:

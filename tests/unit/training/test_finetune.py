@@ -239,6 +239,20 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
+def test_a_bad_last_step_is_noticed(
+    tmp_path: Path, encoder: str, data: Path, monkeypatch: Any
+) -> None:
+    def poison(model: Any, *arguments: Any) -> float:
+        torch.nn.init.constant_(model.classifier.weight, float("nan"))
+        return 0.5
+
+    monkeypatch.setattr(module, "_step", poison)
+    settings = FinetuneSettings(model=encoder, **SHORT)
+    with pytest.raises(EconomyError, match=r"outputs are not numbers.*lower --learning-rate"):
+        finetune(settings, tmp_path / "m", data_dir=data)
+    assert not (tmp_path / "m/config.json").exists()
+
+
 def test_a_decoder_is_refused(tmp_path: Path, data: Path) -> None:
     from models import tiny_model
     from transformers import BertTokenizerFast
