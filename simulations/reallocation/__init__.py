@@ -63,5 +63,11 @@ class Reallocation(Scenario):
 
         return run_cell(session, cell)
 
+    def finish(self, session: Any) -> dict[str, pd.DataFrame]:
+        """What the dense model did with every row, where the utility is taken of rows."""
+        from simulations.reallocation.cell import dense_examples
+
+        return dense_examples(session)
+
 
 SCENARIO = Reallocation()

@@ -14,88 +14,98 @@ from agent_economy.metrics.reallocation import Sums, layer_sums, row_gini, share
 from agent_economy.receipt import Receipt
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
+from agent_economy.tasks.utility import Examples
 from simulations.model import EconomyModel
 from simulations.reallocation.masks import random_mask
 from simulations.reallocation.session import Measured, Session
 
 ALL_LAYERS = -1
+MARKET, MASK = "market", "mask"
+Tables = dict[str, pd.DataFrame]
 
 
-class Pass(NamedTuple):
-    """All rows under one allocation.
-
-    Attributes:
-        reallocation: tidy rows of shares.
-        spread: tidy rows of entropy and Gini.
-        rows: each row's loss and prediction.
-        receipts: of every batch.
-    """
-
-    reallocation: pd.DataFrame
-    spread: pd.DataFrame
-    rows: pd.DataFrame
-    receipts: list[Receipt]
-
-    @property
-    def spend_flops(self) -> int:
-        """Agent FLOPs executed, the market's own included."""
-        return sum(receipt.spend_flops for receipt in self.receipts)
-
-
-def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
-    """Run the rows through the cell's market; a market that values agents gets a random rival.
+def run_cell(session: Session, cell: Cell) -> Tables:
+    """Run the rows through the cell's market; one that values agents meets a random mask, too.
 
     Returns:
-        ``reallocation``, ``spread`` and ``rows``, one row per row of text (and layer, and value)
-        and ``setting``: ``market``, or ``mask`` for a random static mask at the market's measured
-        spend. ``metrics``: utility and FLOPs of all rows together, step 0.
+        ``reallocation``: one row per row of text, layer (-1: all), value and ``setting``, which is
+        ``market`` or ``mask``, a random static mask at the market's own measured spend. ``spread``:
+        the same without values, entropy and Gini. ``metrics``: utility and FLOPs of every step.
+        ``examples`` where the utility is taken of these, and ``mask_examples``.
     """
-    economy = session.economy(cell)
-    passes = {"market": _pass(session, economy, cell)}
-    if cell["mechanism"] != "uniform" and cell["policy"] != "random":
-        passes["mask"] = _pass(session, _masked(session, cell, passes["market"]), cell)
-    tables = {
-        name: pd.concat(
-            [getattr(each, name).assign(setting=setting) for setting, each in passes.items()],
-            ignore_index=True,
-        )
-        for name in ("reallocation", "spread", "rows")
+    market, receipts = _pass(session, session.economy(cell), cell, MARKET)
+    if cell["mechanism"] == "uniform" or cell["policy"] == "random":
+        return market  # itself a rival
+    mask, _ = _pass(session, _masked(session, cell, receipts), cell, MASK)
+    if "examples" in mask:
+        mask["mask_examples"] = mask.pop("examples")
+    return {
+        name: pd.concat([tables[name] for tables in (market, mask) if name in tables])
+        for name in {**market, **mask}
     }
-    return tables | {"metrics": pd.DataFrame(_metrics(session, passes))}
 
 
-def _masked(session: Session, cell: Cell, market: Pass) -> Economy:
-    """An economy whose agents are drawn by lot once and serve every token."""
-    seed = seed_for(int(cell["seed"]), "mask", *(str(part) for part in cell.values()))
+def dense_examples(session: Session) -> Tables:
+    """The dense model's outcome for every row of every seed, as ``dense``."""
+    found = [
+        _examples(measured.examples, step, first).assign(seed=seed)
+        for seed, batches in session.measured.items()
+        for step, (measured, first) in enumerate(zip(batches, _firsts(batches), strict=True))
+        if measured.examples is not None
+    ]
+    return {"dense": pd.concat(found, ignore_index=True)} if found else {}
+
+
+def _masked(session: Session, cell: Cell, receipts: list[Receipt]) -> Economy:
+    """An economy whose agents are drawn by lot once and serve every token, at equal spend."""
+    seed = seed_for(int(cell["seed"]), MASK, *(str(part) for part in cell.values()))
     economy = session.plain_economy(int(cell["seed"]))
+    spend_flops = sum(receipt.spend_flops for receipt in receipts)
+    tariffs = [receipt.tariff for receipt in receipts]
     layers = economy.population.layers
-    tariffs = [receipt.tariff for receipt in market.receipts]
-    economy.market.plan_YN = random_mask(tariffs, layers, market.spend_flops, seed)
+    economy.market.plan_YN = random_mask(tariffs, layers, spend_flops, seed)
     return economy
 
 
-def _pass(session: Session, economy: Economy, cell: Cell) -> Pass:
-    model = EconomyModel(economy, _asking(session), seed_for(int(cell["seed"]), "mesa") % 2**31)
-    shares, spreads, rows, receipts = [], [], [], []
-    start = 0
-    for measured in session.measured:
+def _pass(
+    session: Session, economy: Economy, cell: Cell, setting: str
+) -> tuple[Tables, list[Receipt]]:
+    """All of the seed's rows under one allocation."""
+    batches = session.measured[int(cell["seed"])]
+    asking = ({**measured.batch, "output_attentions": True} for measured in batches)
+    model = EconomyModel(economy, asking, seed_for(int(cell["seed"]), "mesa") % 2**31)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    receipts = []
+    for step, (measured, first) in enumerate(zip(batches, _firsts(batches), strict=True)):
         model.step()
         receipts.append(model.receipt)
-        number = np.arange(start, start + len(measured.mask_BL))
-        start += len(number)
         views = _views(measured, model, economy.adapter.shape.heads, session.causal)
-        outcome = _outcome(session, measured, model.output)
-        shares += [part.assign(row=number) for part in _shares(measured, views)]
-        spreads += [part.assign(row=number) for part in _spreads(measured, views)]
-        rows.append(outcome.assign(row=number))
+        utility, reference = session.utility, measured.reference
+        loss_B = utility.row_loss(model.output, measured.batch, reference)
+        row_B = np.arange(first, first + len(loss_B))
+        shares = pd.concat(_shares(measured, views, loss_B, row_B)).assign(setting=setting)
+        spreads = pd.concat(_spreads(measured, views, row_B)).assign(setting=setting)
+        found = {
+            "reallocation": shares,
+            "spread": spreads,
+            "metrics": pd.DataFrame(_metrics(session, measured, model, step, setting)),
+        }
+        examples = utility.examples(model.output, measured.batch, reference)
+        if examples is not None:
+            found["examples"] = _examples(examples, step, first)
+        for name, frame in found.items():
+            parts.setdefault(name, []).append(frame)
     economy.ledger.check()
-    frames = (pd.concat(parts, ignore_index=True) for parts in (shares, spreads, rows))
-    return Pass(*(_row_first(frame) for frame in frames), receipts)
+    return {name: pd.concat(each, ignore_index=True) for name, each in parts.items()}, receipts
 
 
-def _asking(session: Session) -> Iterator[dict[str, Any]]:
-    """The rows, asking for attention."""
-    return ({**measured.batch, "output_attentions": True} for measured in session.measured)
+def _firsts(batches: list[Measured]) -> list[int]:
+    """The number of each batch's first row."""
+    sizes = [len(measured.mask_BL) for measured in batches]
+    return [sum(sizes[:place]) for place in range(len(sizes))]
+
+
+# --- attention ---------------------------------------------------------------------------------
 
 
 class View(NamedTuple):
@@ -105,6 +115,10 @@ class View(NamedTuple):
     dense: Sums
     composed: Sums
     scarce: Sums
+
+    def named(self) -> tuple[tuple[str, Sums], ...]:
+        """The three, as columns call them."""
+        return (("dense", self.dense), ("composed", self.composed), ("scarce", self.scarce))
 
 
 def _views(measured: Measured, model: EconomyModel, heads: int, causal: bool) -> list[View]:
@@ -124,82 +138,67 @@ def _views(measured: Measured, model: EconomyModel, heads: int, causal: bool) ->
     return [View(ALL_LAYERS, *(Sums.pooled(part) for part in parts)), *layers]
 
 
-def _shares(measured: Measured, views: list[View]) -> Iterator[pd.DataFrame]:
-    """Share of attention on the top tokens, dense, composed and scarce."""
+def _shares(
+    measured: Measured, views: list[View], loss_B: Tensor, row_B: np.ndarray
+) -> Iterator[pd.DataFrame]:
+    """Share of attention on the top tokens, with what the row lost beside it."""
     for value, top_BL in measured.top_BL.items():
-        even_B = top_BL.sum(-1) / measured.ranked_BL.sum(-1)
         for view in views:
-            found = {
-                f"share_{name}": _numbers(share_on(sums.received_BL, top_BL, measured.ranked_BL))
-                for name, sums in _named(view)
-            }
-            yield pd.DataFrame(
-                {"layer": view.layer, "value": value, "even": _numbers(even_B), **found}
-            )
+            columns: dict[str, Any] = {"row": row_B, "layer": view.layer, "value": value}
+            # What attention spread evenly over the row's tokens would give.
+            columns["even"] = _numbers(top_BL.sum(-1) / measured.ranked_BL.sum(-1))
+            for name, sums in view.named():
+                share_B = share_on(sums.received_BL, top_BL, measured.ranked_BL)
+                columns[f"share_{name}"] = _numbers(share_B)
+            columns["loss"] = _numbers(loss_B)
+            columns["loss_dense"] = _numbers(measured.loss_B)
+            yield pd.DataFrame(columns)
 
 
-def _spreads(measured: Measured, views: list[View]) -> Iterator[pd.DataFrame]:
-    """Entropy and Gini of attention, dense, composed and scarce."""
+def _spreads(measured: Measured, views: list[View], row_B: np.ndarray) -> Iterator[pd.DataFrame]:
+    """Entropy and Gini of attention, and how many heads were open."""
     for view in views:
-        found: dict[str, Any] = {"layer": view.layer}
-        for name, sums in _named(view):
-            found[f"entropy_{name}"] = _numbers(sums.entropy)
-            found[f"relative_entropy_{name}"] = _numbers(sums.relative_entropy)
-            found[f"gini_{name}"] = _numbers(row_gini(sums.received_BL, measured.mask_BL))
-        yield pd.DataFrame({**found, "open_heads": _numbers(view.scarce.open_heads)})
+        columns: dict[str, Any] = {"row": row_B, "layer": view.layer}
+        for name, sums in view.named():
+            columns[f"entropy_{name}"] = _numbers(sums.entropy)
+            columns[f"relative_entropy_{name}"] = _numbers(sums.relative_entropy)
+            columns[f"gini_{name}"] = _numbers(row_gini(sums.received_BL, measured.mask_BL))
+        columns["open_heads"] = _numbers(view.scarce.open_heads)
+        yield pd.DataFrame(columns)
 
 
-def _outcome(session: Session, measured: Measured, output: Any) -> pd.DataFrame:
-    """Each row's loss, and what a labelled task's head says."""
-    batch, reference = measured.batch, measured.reference
-    rows = len(measured.mask_BL)
-    loss_B = session.utility.row_loss(output, batch, reference)
-    prediction_B = session.predictions(output)
-    labels_B = batch.get("labels") if prediction_B is not None else None
-    nothing = np.full(rows, np.nan)
-    return pd.DataFrame(
-        {
-            "tokens": _numbers(measured.mask_BL.sum(-1)).astype("int64"),
-            "ranked": _numbers(measured.ranked_BL.sum(-1)).astype("int64"),
-            "loss": _numbers(loss_B),
-            "loss_dense": _numbers(measured.loss_B),
-            "prediction": nothing if prediction_B is None else _numbers(prediction_B),
-            "label": nothing if labels_B is None else _numbers(labels_B),
-            "prediction_dense": nothing
-            if prediction_B is None
-            else _numbers(measured.prediction_B),
-        }
-    )
+# --- utility -----------------------------------------------------------------------------------
 
 
-def _metrics(session: Session, passes: dict[str, Pass]) -> Iterator[dict[str, Any]]:
-    """Utility and FLOPs of all rows together; the mask's and the dense model's beside."""
-    unit = session.utility.unit
-    rows = passes["market"].rows
-
-    def utility(frame: pd.DataFrame, which: str = "") -> float:
-        names = (f"loss{which}", f"prediction{which}", "label")
-        return session.score(*(frame[name].to_numpy() for name in names))
-
-    dense_flops = sum(receipt.dense_flops for receipt in passes["market"].receipts)
-    values = {"utility_dense": (utility(rows, "_dense"), unit)}
-    for setting, each in passes.items():
-        name = "" if setting == "market" else f"_{setting}"
-        values[f"utility{name}"] = utility(each.rows), unit
-        values[f"loss{name}"] = each.rows["loss"].mean(), "loss per row"
-        values[f"flops_fraction{name}"] = (each.spend_flops / dense_flops, "of dense agent FLOPs")
-    values["loss_dense"] = rows["loss_dense"].mean(), "loss per row"
-    for name, (value, kind) in values.items():
-        yield {"step": 0, "metric": name, "value": float(value), "unit": kind}
+def _metrics(
+    session: Session, measured: Measured, model: EconomyModel, step: int, setting: str
+) -> Iterator[dict[str, Any]]:
+    """Utility and FLOPs of one step; a mask's carry its name."""
+    utility, receipt = session.utility, model.receipt
+    score = utility.measure(model.output, measured.batch, measured.reference)
+    # A correlation or a perplexity is taken of all examples, not averaged over batches.
+    name = "utility" if measured.examples is None else "utility_of_batch"
+    values = {
+        name: (score, utility.unit),
+        "flops_fraction": (receipt.flops_fraction, "of dense agent FLOPs"),
+    }
+    for metric, (value, unit) in values.items():
+        named = metric if setting == MARKET else f"{setting}_{metric}"
+        yield {"step": step, "metric": named, "value": float(value), "unit": unit}
 
 
-def _named(view: View) -> tuple[tuple[str, Sums], ...]:
-    return (("dense", view.dense), ("composed", view.composed), ("scarce", view.scarce))
+def _examples(outcome: Examples, step: int, first: int) -> pd.DataFrame:
+    """One row an example; its number is its row's."""
+    columns = {
+        "loss": outcome.loss_B,
+        "prediction": outcome.prediction_B,
+        "label": outcome.label_B,
+        "tokens": outcome.tokens_B,
+    }
+    number = range(first, first + len(outcome.loss_B))
+    numbers = {name: _numbers(values) for name, values in columns.items()}
+    return pd.DataFrame({"step": step, "example": number, **numbers})
 
 
 def _numbers(values: Tensor) -> np.ndarray:
     return values.double().numpy(force=True)
-
-
-def _row_first(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[["row", *(name for name in frame.columns if name != "row")]]

@@ -15,8 +15,8 @@ from simulations.scarcity.config import Budget, MarketConfig
 class ReallocationConfig(StrictModel):
     """Attention on valuable tokens under scarcity.
 
-    The rows measured are the same under every seed: a seed draws calibration texts, lots, random
-    bids and random masks.
+    A seed measures its own rows (no two seeds share one) and draws its own calibration texts, lots,
+    random bids and random masks.
 
     Attributes:
         model: alias, folder or hub id.
@@ -24,10 +24,9 @@ class ReallocationConfig(StrictModel):
             ``wikitext2`` perplexity on WikiText-2 validation text; else a labelled task that the
             model has a head for.
         text: where texts come from when the task is ``auto``.
-        rows: texts measured.
+        rows: texts measured under each seed.
         batch_size: of these, per step.
         max_tokens: longest row; what is longer is cut off.
-        rows_seed: draws the rows.
         values: definitions of a token's value, see ``metrics.token_value``.
         top_fraction: the share of a row's tokens that counts as valuable.
         reference_texts: texts that rarity is counted on; never measured on.
@@ -45,10 +44,9 @@ class ReallocationConfig(StrictModel):
     model: str = "minilm"
     task: Literal["auto", "wikitext2", "cola", "stsb", "sst2", "mnli"] = "auto"
     text: str = "python-docs"
-    rows: int = Field(48, ge=1)
+    rows: int = Field(32, ge=1)
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(48, ge=4)
-    rows_seed: int = 0
     values: list[str] = Field(list(NAMES), min_length=1)
     top_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     reference_texts: int = Field(2000, ge=1)

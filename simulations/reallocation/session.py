@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +21,13 @@ from agent_economy.policies import Policy, Trace
 from agent_economy.runs.scenario import Cell, Log
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.glue import load_task
-from agent_economy.tasks.scores import score
-from agent_economy.tasks.utility import EmbeddingFidelity, LabelledScore, Perplexity, Utility
+from agent_economy.tasks.utility import (
+    EmbeddingFidelity,
+    Examples,
+    LabelledScore,
+    Perplexity,
+    Utility,
+)
 from agent_economy.zoo import load
 from simulations.reallocation.config import ReallocationConfig
 from simulations.reallocation.texts import Batch, Texts
@@ -42,7 +46,7 @@ class Measured(NamedTuple):
         sums: what it adds up to, all heads open.
         reference: what the utility keeps of the dense output.
         loss_B: each row's dense loss.
-        prediction_B: what a labelled task's head says, else None.
+        examples: each row's outcome, where the utility is no mean over batches.
     """
 
     batch: Batch
@@ -53,7 +57,7 @@ class Measured(NamedTuple):
     sums: list[Sums]
     reference: Tensor
     loss_B: Tensor
-    prediction_B: Tensor | None
+    examples: Examples | None
 
 
 class Session:
@@ -76,10 +80,17 @@ class Session:
         self.texts = Texts(config, self.tokenizer, positions, log)
         self.adapter = adapter_for(self.model, config.block_size)
         self.causal = self.adapter.shape.causal
-        self.measured = [self._measure(*each) for each in enumerate(self.texts.measured())]
+        self.measured = {
+            seed: [
+                self._measure(batch, seed, step)
+                for step, batch in enumerate(self.texts.measured(seed))
+            ]
+            for seed in config.seeds
+        }
         for seed in config.seeds:
             self.calibration(seed)
-        tokens = sum(int(each.ranked_BL.sum()) for each in self.measured)
+        rows = [measured for batches in self.measured.values() for measured in batches]
+        tokens = sum(int(each.ranked_BL.sum()) for each in rows)
         source, unit = self.loaded.source, self.utility.unit
         log("model loaded, tokens valued", source=source, utility=unit, tokens=tokens)
 
@@ -140,7 +151,7 @@ class Session:
     # --- tokens and their values -------------------------------------------------------------
 
     @torch.no_grad()
-    def _measure(self, index: int, batch: Batch) -> Measured:
+    def _measure(self, batch: Batch, *place: int) -> Measured:
         """Run a batch densely and value its tokens."""
         mask_BL = token_mask(batch)
         ranked_BL = ranked_tokens(
@@ -149,7 +160,7 @@ class Session:
         output = self.model(**batch, output_attentions=True)
         reference = self.utility.reference(output, batch)
         loss_B = self.utility.row_loss(output, batch, reference).double()
-        values = value_tokens(self, batch, ranked_BL, output, index)
+        values = value_tokens(self, batch, ranked_BL, output, *place)
         fraction = self.config.top_fraction
         attention = list(output.attentions)
         return Measured(
@@ -164,7 +175,7 @@ class Session:
             ],
             reference,
             loss_B,
-            self.predictions(output),
+            self.utility.examples(output, batch, reference),
         )
 
     @cached_property
@@ -178,24 +189,6 @@ class Session:
         kinds = ("cls", "sep", "pad", "bos", "eos", "mask")
         ids = {getattr(self.tokenizer, f"{kind}_token_id", None) for kind in kinds}
         return {each for each in ids if each is not None}
-
-    # --- scores ------------------------------------------------------------------------------
-
-    def predictions(self, output: Any) -> Tensor | None:
-        """What a labelled task's head says of each row (B,); None without a task."""
-        if not isinstance(self.utility, LabelledScore):
-            return None
-        logits: Tensor = output.logits
-        return (logits.squeeze(-1) if self.utility.regression else logits.argmax(-1)).double()
-
-    def score(self, loss: np.ndarray, prediction: np.ndarray, label: np.ndarray) -> float:
-        """Utility of all rows together, from each row's loss, prediction and label."""
-        if isinstance(self.utility, LabelledScore):
-            return score(self.utility.metric, prediction, label)
-        if isinstance(self.utility, Perplexity):
-            targets = torch.cat([each.mask_BL.sum(-1) - 1 for each in self.measured])
-            return float(np.exp(np.average(loss, weights=targets.numpy(force=True))))
-        return 1 - float(loss.mean())
 
     def _utility(self) -> Utility:
         config, head = self.config, self.loaded.task

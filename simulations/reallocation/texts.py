@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,50 +45,49 @@ class Texts:
     log: Log
     digests: dict[str, str] = field(default_factory=dict)
 
-    def measured(self) -> list[Batch]:
-        """The rows, the same under every seed."""
-        config, (data, _) = self.config, self._parts()
-        return self._batches(data, range(config.rows), "measured")
+    def measured(self, seed: int) -> list[Batch]:
+        """A seed's own rows; rows are dealt out to seeds in the config's order."""
+        rows, place = self.config.rows, self.config.seeds.index(seed)
+        dealt = range(place * rows, (place + 1) * rows)
+        return self._batches(self._parts[0], dealt, f"measured, seed {seed}")
 
     def calibration(self, seed: int) -> list[Batch]:
         """What a seed's policies are fitted on."""
-        config, (_, rest) = self.config, self._parts()
+        config, (_, rest) = self.config, self._parts
         order = np.random.default_rng(seed_for(seed, "calibration")).permutation(len(rest))
         return self._batches(rest, order[: config.calibration_texts], f"calibration, seed {seed}")
 
     def reference(self) -> list[list[int]]:
         """Token ids of the texts that rarity is counted on, special tokens left out."""
-        _, rest = self._parts()
+        _, rest = self._parts
         texts = [*rest.sentences1, *(rest.sentences2 or [])]
-        order = np.random.default_rng(seed_for(self.config.rows_seed, "rarity"))
-        drawn = order.permutation(len(texts))[: self.config.reference_texts]
-        texts = [texts[place] for place in drawn]
+        order = np.random.default_rng(seed_for(0, "rarity")).permutation(len(texts))
+        texts = [texts[place] for place in order[: self.config.reference_texts]]
         self.digests[f"{rest.name} reference"] = text_digest(texts)
         return list(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
 
     # --- parts -------------------------------------------------------------------------------
 
+    @cached_property
     def _parts(self) -> tuple[TaskData, TaskData]:
         """Texts to measure, in the order in which they are drawn, and texts never measured."""
         config = self.config
+        wanted = config.rows * len(config.seeds)
         if config.task not in ("auto", "wikitext2"):
-            data = self._shuffled(load_task(config.task, "validation"))
+            data = _shuffled(load_task(config.task, "validation"))
             rest = load_task(config.task, "train")
         else:
             source = config.text if config.task == "auto" else "wikitext-2"
             found = paragraphs(source)
-            data = self._shuffled(_plain(source, found))
-            rest = _plain(source, data.sentences1[config.rows :])
-        if config.rows > len(data) or config.calibration_texts > len(rest):
+            data = _shuffled(_plain(source, found))
+            rest = _plain(source, data.sentences1[wanted:])
+        if wanted > len(data) or config.calibration_texts > len(rest):
             raise EconomyError(
-                f"{data.name!r} has {len(data)} texts, {len(rest)} of them to calibrate on; "
-                "lower rows or calibration_texts"
+                f"{data.name!r} has {len(data)} texts to measure on and {len(rest)} to calibrate "
+                f"on; {len(config.seeds)} seeds x {config.rows} rows, or {config.calibration_texts}"
+                " calibration texts, are too many: lower rows or calibration_texts"
             )
         return data, rest
-
-    def _shuffled(self, data: TaskData) -> TaskData:
-        seed = seed_for(self.config.rows_seed, "rows")
-        return _taken(data, np.random.default_rng(seed).permutation(len(data)))
 
     def _batches(self, data: TaskData, places: Iterable[int], what: str) -> list[Batch]:
         """Rows as padded batches; a text longer than a row is cut off."""
@@ -121,6 +121,10 @@ class Texts:
 def _plain(name: str, texts: list[str]) -> TaskData:
     """Texts without labels."""
     return TaskData(name, texts, None, np.zeros(len(texts)), "", 1)
+
+
+def _shuffled(data: TaskData) -> TaskData:
+    return _taken(data, np.random.default_rng(seed_for(0, "rows")).permutation(len(data)))
 
 
 def _taken(data: TaskData, places: np.ndarray) -> TaskData:

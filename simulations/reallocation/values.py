@@ -25,7 +25,7 @@ _DRAWS = 8
 
 
 def value_tokens(
-    session: Session, batch: Batch, ranked_BL: Tensor, output: Any, index: int
+    session: Session, batch: Batch, ranked_BL: Tensor, output: Any, *place: int
 ) -> dict[str, Tensor]:
     """Each definition of value that the study names: (B, L).
 
@@ -34,14 +34,14 @@ def value_tokens(
         batch: inputs of the model.
         ranked_BL: the tokens to value.
         output: of the dense model.
-        index: of the batch, for draws of its own.
+        place: of the batch in the study, for draws of its own.
     """
     model, utility = session.model, session.utility
     found = {}
     for name in session.config.values:
         if name == "saliency":
             draws = _DRAWS if isinstance(utility, EmbeddingFidelity) else 1
-            seed = seed_for(session.config.rows_seed, "saliency", index)
+            seed = seed_for(0, "saliency", *place)
             generator = torch.Generator().manual_seed(seed)
             found[name] = input_saliency(model, batch, utility.loss, draws, generator)
         elif name == "idf":
