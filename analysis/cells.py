@@ -11,7 +11,8 @@ CELL = ["mechanism", "policy", "scope", "budget_fraction", "seed"]
 SCARCE = 0.4
 """The budget nearest to this one stands for scarcity where a figure can show only one."""
 
-NO_MARKET, REFERENCE = "uniform", "random"
+NO_MARKET, STATIC_MASK, REFERENCE = "uniform", "static_mask", "random"
+NOT_MARKETS = (NO_MARKET, STATIC_MASK)
 
 
 def lead_policies(table: pd.DataFrame) -> dict[str, str]:
@@ -38,7 +39,7 @@ def lead_rows(table: pd.DataFrame) -> pd.DataFrame:
 def lead_mechanism(table: pd.DataFrame) -> str:
     """The first mechanism of the study that is a market, else the first."""
     names = list(dict.fromkeys(table["mechanism"]))
-    return next((name for name in names if name != NO_MARKET), names[0])
+    return next((name for name in names if name not in NOT_MARKETS), names[0])
 
 
 def showcase(table: pd.DataFrame, *, scope: str | None = None) -> pd.DataFrame:

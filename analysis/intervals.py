@@ -72,7 +72,11 @@ def by_variant(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     found = []
     for key, group in rows.groupby([*VARIANT, "unit"], sort=False):
         found.append((*key, *bootstrap(grid(group))))
-    frame = pd.DataFrame(found, columns=[*VARIANT, "unit", *Interval._fields])
+    return in_run_order(pd.DataFrame(found, columns=[*VARIANT, "unit", *Interval._fields]))
+
+
+def in_run_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Variants in the order in which they first appear, budgets ascending."""
     ranks = {
         column: frame[column].map({name: i for i, name in enumerate(frame[column].unique())})
         for column in VARIANT[:3]

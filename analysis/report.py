@@ -19,6 +19,7 @@ from agent_economy.runs.files import one_line_if_disk_full, write_atomic
 from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure, Missing, in_order
 from analysis.header import facts
+from analysis.readings import readings_of
 from analysis.style import DPI, RC, number, percent, share, words
 from analysis.summary import Summary, side_by_side, summarise
 from analysis.verdict import Verdict, judge
@@ -28,11 +29,12 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Plate:
-    """A figure on the page: its image, or a note that says why there is none."""
+    """A figure on the page: its image and findings, or a note that says why there is none."""
 
     figure: Figure
     note: str = ""
     image: str = ""
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,16 @@ def draw(figure: Figure, run: Run) -> Plate:
         figure.draw(data).savefig(buffer, format="png", dpi=DPI)
     write_atomic(run.figures / f"{figure.name}.png", buffer.getvalue())
     _write_csv(run.figures / f"{figure.name}.csv", data)
-    return Plate(figure, image=base64.b64encode(buffer.getvalue()).decode())
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return Plate(figure, image=image, findings=tuple(figure.findings(data)))
 
 
 def _section(run: Run) -> Section:
     summary = verdict = None
-    if "metrics" in run.tables and (run.table("metrics")["metric"] == "utility").any():
-        summary, verdict = summarise(run.table("metrics")), judge(run.table("metrics"))
+    found = readings_of(run)
+    if found is not None:
+        metrics = run.table("metrics")
+        summary, verdict = summarise(metrics, found), judge(metrics, found)
         _write_csv(run.figures / "summary.csv", summary.frame)
         _write_csv(run.figures / "verdict.csv", verdict.compared)
     return Section(
@@ -110,7 +115,7 @@ def _section(run: Run) -> Section:
         manifest=json.dumps(run.manifest, indent=2, ensure_ascii=False),
         summary=summary,
         verdict=verdict,
-        plates=[draw(figure, run) for figure in in_order()],
+        plates=[draw(figure, run) for figure in in_order(run.scenario)],
     )
 
 

@@ -46,6 +46,8 @@ DIFFERENCE = "RdBu_r"
 GREY = "#7a7a7a"
 BELOW = {"color": GREY, "marker": "", "linestyle": "--", "zorder": 1.5}
 """The line of a reference: dashed, grey, under the lines it is a reference for."""
+MASK = {"color": "black", "marker": "D", "linestyle": ":"}
+"""The line of the best static mask."""
 HEAD, BLOCK = "#0072B2", "#E69F00"
 
 # Okabe & Ito (2008) without black, which is for no market, and with yellow last: it is pale.
@@ -91,8 +93,8 @@ def direction(unit: str) -> str:
 
 
 def lower_is_better(unit: str) -> bool:
-    """Whether a utility is a divergence from the dense model rather than a score."""
-    return unit.startswith("KL")
+    """Whether a utility is a divergence or a perplexity rather than a score."""
+    return unit.startswith(("KL", "perplexity"))
 
 
 def percent(fraction: float) -> str:

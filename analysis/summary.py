@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.cells import NO_MARKET, lead_rows
-from analysis.intervals import VARIANT, by_variant
+from analysis.cells import NO_MARKET, STATIC_MASK, lead_rows
+from analysis.intervals import VARIANT
+from analysis.readings import Readings, spent
 from analysis.style import number, percent, share, words
 
 
@@ -28,14 +29,15 @@ class Summary(NamedTuple):
     frame: pd.DataFrame
 
 
-def summarise(metrics: pd.DataFrame) -> Summary:
+def summarise(metrics: pd.DataFrame, found: Readings) -> Summary:
     """Utility with its interval and FLOPs spent, per variant and budget.
 
     Args:
         metrics: the ``metrics`` table of a run.
+        found: its utilities.
     """
-    utility = by_variant(metrics, "utility").rename(columns={"mean": "utility"})
-    flops = by_variant(metrics, "flops_fraction")[[*VARIANT, "mean"]]
+    utility = found.table().rename(columns={"mean": "utility"})
+    flops = spent(metrics)[[*VARIANT, "mean"]]
     frame = utility.merge(flops.rename(columns={"mean": "flops_fraction"}), on=VARIANT, how="left")
     budgets = sorted(frame["budget_fraction"].unique(), reverse=True)
     lead = lead_rows(frame)
@@ -65,11 +67,12 @@ def _rows(frame: pd.DataFrame, budgets: list[float]) -> list[dict]:
     rows = []
     for (mechanism, policy, scope, unit), part in frame.groupby(keys, sort=False):
         at = part.set_index("budget_fraction")
-        bids = [] if mechanism == NO_MARKET else [f"{words(policy)} bids"]
+        about = {NO_MARKET: [f"{scope} scope"], STATIC_MASK: [words(policy)]}
+        bids = about.get(mechanism, [f"{words(policy)} bids", f"{scope} scope"])
         rows.append(
             {
                 "mechanism": words(mechanism),
-                "about": [*bids, f"{scope} scope", unit],
+                "about": [*bids, unit],
                 "cells": [_cell(at.loc[b]) if b in at.index else None for b in budgets],
             }
         )

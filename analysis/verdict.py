@@ -1,4 +1,4 @@
-"""Where the economy loses: paired comparisons with random bids and with no market at all."""
+"""Where the economy loses: paired comparisons with random bids, no market and static masks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.cells import NO_MARKET, REFERENCE, lead_policies
-from analysis.intervals import VARIANT, bootstrap
-from analysis.style import lower_is_better
+from analysis.cells import NO_MARKET, NOT_MARKETS, REFERENCE, STATIC_MASK, lead_policies
+from analysis.intervals import VARIANT
+from analysis.readings import BEST, Key, Readings, spent
 
 TIE = 1e-9
 """A smaller difference is rounding: at full supply every mechanism is the dense model."""
@@ -26,30 +26,57 @@ class Verdict(NamedTuple):
             excludes zero) and ``lead`` (the policy is the one that stands for its mechanism).
         variants: the losses put together over budgets, lead policies first, then the worst first:
             ``count`` and ``sure`` of ``compared``, and the worst one.
+        score: per rival and budget, how many variants are clearly ``better``, ``undecided`` and
+            clearly ``worse``, and the ``best`` of them.
     """
 
     compared: pd.DataFrame
     losses: pd.DataFrame
     variants: list[dict]
+    score: list[dict]
 
 
+RANDOM_RIVAL, NO_MARKET_RIVAL, MASK_RIVAL = "random bids", "no market", "best static mask"
+RIVALS = (RANDOM_RIVAL, NO_MARKET_RIVAL, MASK_RIVAL)
 COLUMNS = [*VARIANT, "unit", "rival", "gain", "low", "high", "n", "spent", "rival_spent"]
 
 
-def judge(metrics: pd.DataFrame) -> Verdict:
-    """Compare every market cell with random bids and with no market at the same budget.
+def judge(metrics: pd.DataFrame, found: Readings) -> Verdict:
+    """Compare every market cell with its rivals at the same budget.
 
-    Differences are taken per seed and step, where both met the same batch, before they are
-    averaged: that is what makes small differences visible.
+    Differences are taken per seed and step, or per example, where both met the same, before they
+    are averaged: that is what makes small differences visible.
 
     Args:
         metrics: the ``metrics`` table of a run.
+        found: its utilities.
     """
-    compared = pd.DataFrame(list(_comparisons(metrics)), columns=COLUMNS)
+    compared = pd.DataFrame(list(_comparisons(metrics, found)), columns=COLUMNS)
     losses = compared[compared["gain"] < -TIE].sort_values("gain", kind="stable")
     lead = losses["mechanism"].map(lead_policies(metrics))
     losses = losses.assign(sure=losses["high"] < 0, lead=losses["policy"] == lead)
-    return Verdict(compared, losses.reset_index(drop=True), _variants(compared, losses))
+    return Verdict(
+        compared, losses.reset_index(drop=True), _variants(compared, losses), _score(compared)
+    )
+
+
+def _score(compared: pd.DataFrame) -> list[dict]:
+    """Clear wins, clear losses and the rest, per rival and budget."""
+    score = []
+    for (rival, budget), rows in compared.groupby(["rival", "budget_fraction"], sort=True):
+        better, worse = int((rows["low"] > 0).sum()), int((rows["high"] < 0).sum())
+        first = rows.loc[rows["gain"].idxmax()]
+        score.append(
+            {
+                "rival": rival,
+                "budget_fraction": budget,
+                "better": better,
+                "undecided": len(rows) - better - worse,
+                "worse": worse,
+                "best": first.to_dict(),
+            }
+        )
+    return sorted(score, key=lambda row: (RIVALS.index(row["rival"]), -row["budget_fraction"]))
 
 
 def _variants(compared: pd.DataFrame, losses: pd.DataFrame) -> list[dict]:
@@ -67,35 +94,29 @@ def _variants(compared: pd.DataFrame, losses: pd.DataFrame) -> list[dict]:
     return sorted(found, key=lambda variant: not variant["lead"])
 
 
-def _comparisons(metrics: pd.DataFrame) -> Iterator[tuple]:
-    spent = metrics[metrics["metric"] == "flops_fraction"].groupby(VARIANT)["value"].mean()
-    readings = {
-        key: rows.pivot(index="seed", columns="step", values="value")
-        for key, rows in metrics[metrics["metric"] == "utility"].groupby(
-            [*VARIANT, "unit"], sort=False
-        )
-    }
-    for key, ours_ST in readings.items():
+def _comparisons(metrics: pd.DataFrame, found: Readings) -> Iterator[tuple]:
+    shares = spent(metrics).set_index(VARIANT)["mean"]
+    keys = found.keys()
+    for key in keys:
         mechanism, policy, scope, budget, unit = key
-        if mechanism == NO_MARKET or policy == REFERENCE:
+        if mechanism in NOT_MARKETS or policy == REFERENCE:
             continue
-        rivals = {
-            "random bids": (mechanism, REFERENCE, scope, budget, unit),
-            "no market": _no_market(readings, key),
-        }
-        sign = -1 if lower_is_better(str(unit)) else 1
-        for name, rival in rivals.items():
-            if rival not in readings:
+        rivals = (
+            (mechanism, REFERENCE, scope, budget, unit),
+            _same_budget(keys, key, NO_MARKET),
+            (STATIC_MASK, BEST, "", budget, unit),
+        )
+        for name, rival in zip(RIVALS, rivals, strict=True):
+            if rival not in keys:
                 continue
-            # Aligned by seed and step: what only one of the two met becomes NaN and is not counted.
-            gain = bootstrap(sign * (ours_ST - readings[rival]))
+            gain = found.gain(key, rival)
             if gain.n:
-                shares = (float(spent.get(k[:4], float("nan"))) for k in (key, rival))
-                yield (*key, name, *gain, *shares)
+                spends = (float(shares.get(k[:4], float("nan"))) for k in (key, rival))
+                yield (*key[:4], found.gain_unit, name, *gain, *spends)
 
 
-def _no_market(readings: dict, key: tuple) -> tuple | None:
-    """The key of the no-market cells at the same budget, in the same scope where there is one."""
+def _same_budget(keys: list[Key], key: Key, mechanism: str) -> Key | None:
+    """The cells of a mechanism at the same budget, in the same scope where there are any."""
     _, _, scope, budget, unit = key
-    same = [k for k in readings if k[0] == NO_MARKET and k[3:] == (budget, unit)]
+    same = [k for k in keys if k[0] == mechanism and k[3:] == (budget, unit)]
     return next((k for k in same if k[2] == scope), same[0] if same else None)

@@ -27,6 +27,7 @@ class Figure(ABC):
         question: the caption: what to look for.
         needs: tables without which there is nothing to draw.
         place: figures appear in this order.
+        scenario: the only scenario whose reports show it; None: every one.
     """
 
     name: ClassVar[str]
@@ -34,6 +35,7 @@ class Figure(ABC):
     question: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
     place: ClassVar[int] = 100
+    scenario: ClassVar[str | None] = None
 
     @abstractmethod
     def data(self, run: Run) -> pd.DataFrame:
@@ -47,10 +49,15 @@ class Figure(ABC):
     def draw(self, data: pd.DataFrame) -> Canvas:
         """The figure, from that frame and nothing else: its CSV is enough to draw it again."""
 
+    def findings(self, data: pd.DataFrame) -> list[str]:
+        """What the data say, in sentences computed from that frame; none unless overridden."""
+        return []
+
 
 FIGURES: Registry[Figure] = Registry("figure", "analysis.figures", Figure)
 
 
-def in_order() -> list[Figure]:
-    """Every figure there is, in the order of the report."""
-    return sorted((kind() for kind in FIGURES.members().values()), key=lambda f: (f.place, f.name))
+def in_order(scenario: str) -> list[Figure]:
+    """Every figure that a scenario's reports show, in their order."""
+    shown = [kind() for kind in FIGURES.members().values() if kind.scenario in (None, scenario)]
+    return sorted(shown, key=lambda figure: (figure.place, figure.name))

@@ -7,9 +7,10 @@ from matplotlib.figure import Figure as Canvas
 
 from agent_economy.runs.reader import Run
 from analysis.cells import REFERENCE, lead_mechanism
+from analysis.examples import PERPLEXITY
 from analysis.figures.base import Figure, Missing
-from analysis.intervals import by_variant
 from analysis.lines import draw_interval, legend_below, over_supply, panels
+from analysis.readings import readings_of
 from analysis.style import BELOW, direction, line_styles, words
 
 
@@ -28,9 +29,10 @@ class Policies(Figure):
 
     def data(self, run: Run) -> pd.DataFrame:
         """Utility with intervals per policy, scope and budget under the lead mechanism."""
-        utility = by_variant(run.table("metrics"), "utility")
-        if utility.empty:
+        found = readings_of(run)
+        if found is None:
             raise Missing("the run measured no utility")
+        utility = found.table()
         chosen = utility[utility["mechanism"] == lead_mechanism(utility)]
         if chosen["policy"].nunique() < 2:
             raise Missing("the study runs one bid policy only, so there is nothing to compare")
@@ -49,6 +51,7 @@ class Policies(Figure):
                 draw_interval(ax, line["budget_fraction"], *bounds, label=words(policy), **style)
             ax.set_title(f"{words(data['mechanism'].iloc[0])}, {scope} scope")
             ax.set_ylabel(direction(unit))
+            ax.set_yscale("log" if unit == PERPLEXITY else "linear")
             over_supply(ax)
         legend_below(canvas, axes, columns=5)
         return canvas

@@ -6,11 +6,13 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from agent_economy.runs.reader import Run
-from analysis.cells import NO_MARKET, REFERENCE, lead_rows
+from analysis.cells import NO_MARKET, NOT_MARKETS, REFERENCE, STATIC_MASK, lead_rows
+from analysis.examples import PERPLEXITY
 from analysis.figures.base import Figure, Missing
-from analysis.intervals import VARIANT, by_variant
+from analysis.intervals import VARIANT
 from analysis.lines import draw_interval, legend_below, over_supply, panels
-from analysis.style import BELOW, direction, line_styles, words
+from analysis.readings import readings_of, spent
+from analysis.style import BELOW, MASK, direction, line_styles, words
 
 
 class Utility(Figure):
@@ -22,25 +24,31 @@ class Utility(Figure):
         "How far does utility fall as compute gets scarce, and is the market worth having? Left: "
         "against the FLOPs on offer; right: against the FLOPs really executed, the market's own "
         "included. A mechanism earns its place where it lies on the better side of random bids "
-        "(dashed) and of no market (black). Each mechanism bids with its lead policy. Bands: 95 % "
-        "bootstrap intervals over seeds and steps."
+        "(dashed), of no market (crosses) and of the best static mask (black diamonds), which "
+        "was chosen on text that nobody measures. Each mechanism bids with its lead policy. Bands: "
+        "95 % bootstrap intervals over seeds and steps, or over examples."
     )
     needs = ("metrics",)
     place = 10
 
     def data(self, run: Run) -> pd.DataFrame:
         """Utility and executed FLOPs with intervals: lead policies and the random reference."""
-        metrics = run.table("metrics")
-        utility = by_variant(metrics, "utility")
-        if utility.empty:
+        found = readings_of(run)
+        if found is None:
             raise Missing("the run measured no utility")
-        flops = by_variant(metrics, "flops_fraction").drop(columns=["unit", "n"])
+        utility = found.table()
+        flops = spent(run.table("metrics")).drop(columns=["unit", "n"])
         flops = flops.rename(
             columns={"mean": "flops_fraction", "low": "flops_low", "high": "flops_high"}
         )
         both = utility.rename(columns={"mean": "utility"}).merge(flops, on=VARIANT, how="left")
         lines = lead_rows(both).assign(role="mechanism")
-        markets = lines.loc[lines["mechanism"] != NO_MARKET, "mechanism"]
+        masks = lines["mechanism"] == STATIC_MASK
+        if masks.any() and not masks.all():  # a mask has no scope: it is a rival in all of them
+            scopes = lines.loc[~masks, ["scope"]].drop_duplicates()
+            everywhere = lines[masks].drop(columns="scope").merge(scopes, how="cross")
+            lines = pd.concat([lines[~masks], everywhere[lines.columns]], ignore_index=True)
+        markets = lines.loc[~lines["mechanism"].isin(NOT_MARKETS), "mechanism"]
         random = both[(both["policy"] == REFERENCE) & both["mechanism"].isin(markets)]
         random = random[random["mechanism"] == random["mechanism"].iloc[0]] if len(random) else None
         return pd.concat(
@@ -61,12 +69,15 @@ class Utility(Figure):
                 if role == "reference":
                     style = BELOW
                     label = f"random bids ({words(mechanism)})"
+                elif mechanism == STATIC_MASK:
+                    style, label = MASK, f"{words(policy)} static mask"
                 elif mechanism != NO_MARKET:
                     label += f", {words(policy)} bids"
                 bounds = line["utility"], line["low"], line["high"]
                 for ax, column in ((left, "budget_fraction"), (right, "flops_fraction")):
                     draw_interval(ax, line[column], *bounds, label=label, **style)
             left.set_ylabel(direction(unit))
+            left.set_yscale("log" if unit == PERPLEXITY else "linear")
             left.set_title(f"{scope} scope: supplied")
             right.set_title(f"{scope} scope: spent")
             over_supply(left)

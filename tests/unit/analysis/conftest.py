@@ -16,6 +16,7 @@ LAYERS, HEADS, BLOCKS, STEPS, SEEDS = 6, 12, 12, 8, (0, 1, 2)
 BUDGETS = [round(0.1 * i, 1) for i in range(10, 0, -1)]
 MECHANISMS = ["uniform_price", "greedy_density", "posted_price", "token_top_k", "uniform"]
 POLICIES = ["taylor", "fisher", "activation_norm", "constant", "random"]
+MASKS = ["fisher_mask", "random_mask"]
 SENTENCE = (
     "[CLS] the committee post ##pone ##d its decision on the river crossing because the "
     "engineer ##s ' report , which cost $ 40 , 000 , had been lost in the mail ##room . [SEP]"
@@ -47,6 +48,7 @@ CELL = ["mechanism", "policy", "scope", "budget_fraction", "seed"]
 # How much utility each choice keeps when compute is scarce: made up, random bids do worst.
 SKILL = {"uniform_price": 1.0, "greedy_density": 0.96, "posted_price": 0.8, "token_top_k": 0.55}
 WORTH = {"taylor": 1.0, "fisher": 0.85, "activation_norm": 0.45, "constant": 0.3, "random": 0.2}
+WORTH |= {"fisher_mask": 0.9, "random_mask": 0.25}
 
 
 def make_run(folder: Path, tables: dict[str, pd.DataFrame], config: str = CONFIG) -> Path:
@@ -60,7 +62,7 @@ def make_run(folder: Path, tables: dict[str, pd.DataFrame], config: str = CONFIG
 
 
 def cells() -> Iterator[Cell]:
-    """Every point: the no-market mechanism once per budget, token scope with the lead policy."""
+    """Every point: no market and masks once per budget, token scope with the lead policy."""
     for scope, mechanism, policy in itertools.product(("sequence", "token"), MECHANISMS, POLICIES):
         if mechanism == "uniform" and policy != "constant":
             continue
@@ -68,6 +70,8 @@ def cells() -> Iterator[Cell]:
             continue
         for budget, seed in itertools.product(BUDGETS, SEEDS):
             yield mechanism, policy, scope, budget, seed
+    for mask, budget, seed in itertools.product(MASKS, BUDGETS, SEEDS):
+        yield "static_mask", mask, "", budget, seed
 
 
 def with_cell(cell: Cell, rows: pd.DataFrame) -> pd.DataFrame:
@@ -95,6 +99,8 @@ def metrics_of(cell: Cell, generator: np.random.Generator) -> pd.DataFrame:
         "efficiency": (share, "1"),
         "gini_allocation": (0.5 * (1 - budget) + 0 * noise, "1"),
     }
+    if mechanism == "static_mask":
+        values["selection_loss"] = (1 - budget) * (2 - WORTH[policy]) + 0 * noise, "loss"
     return pd.concat(
         pd.DataFrame({"step": range(STEPS), "metric": name, "value": value, "unit": unit})
         for name, (value, unit) in values.items()

@@ -15,7 +15,7 @@ from analysis.inequality import gini
 from analysis.style import RC, line_styles, printable
 
 NAMES = [
-    *("utility", "policies", "prices", "allocations", "attention", "lorenz", "wallets"),
+    *("utility", "rivals", "policies", "prices", "allocations", "attention", "lorenz", "wallets"),
     *("efficiency", "overhead"),
 ]
 
@@ -32,8 +32,9 @@ def pixels(figure: Figure, data: pd.DataFrame) -> bytes:
 
 
 def test_figures_are_found_and_say_what_they_are() -> None:
-    assert [figure.name for figure in in_order()] == NAMES
-    for figure in in_order():
+    assert [figure.name for figure in in_order("scarcity")] == NAMES
+    for kind in FIGURES.members().values():
+        figure = kind()
         assert figure.title
         assert figure.question.endswith(".")
         assert figure.needs
@@ -51,7 +52,9 @@ def test_utility_holds_lead_policies_and_one_random_reference(run_dir: Path, tab
     data = data_of("utility", run_dir)
     reference = data[data["role"] == "reference"]
     assert set(reference["mechanism"]) == {"uniform_price"}
-    assert set(data.loc[data["role"] == "mechanism", "policy"]) == {"taylor", "constant"}
+    assert set(data.loc[data["role"] == "mechanism", "policy"]) == {"taylor", "constant", "best"}
+    masks = data[data["mechanism"] == "static_mask"]  # rivals in every scope
+    assert set(masks["scope"]) == {"sequence", "token"} and set(masks["policy"]) == {"best"}
     line = data[(data["mechanism"] == "posted_price") & (data["scope"] == "token")]
     line = line[line["budget_fraction"] == 0.3].iloc[0]
     rows = tables["metrics"].query(
@@ -139,7 +142,7 @@ def test_a_table_that_says_too_little_says_why(
     run = synthetic.make_run(
         tmp_path / "run", {"metrics": metrics, "agents": tables["agents"].iloc[:0]}
     )
-    for name in ("utility", "policies", "efficiency", "wallets", "lorenz"):
+    for name in ("utility", "rivals", "policies", "efficiency", "wallets", "lorenz"):
         with pytest.raises(Missing, match="the run"):
             data_of(name, run)
 

@@ -3,7 +3,13 @@
 import pandas as pd
 import pytest
 
-from analysis.verdict import judge
+from analysis.readings import readings
+from analysis.verdict import Verdict
+from analysis.verdict import judge as judge_readings
+
+
+def judge(metrics: pd.DataFrame) -> Verdict:
+    return judge_readings(metrics, readings(metrics))
 
 
 def metrics(values: dict[tuple[str, str], list[float]], unit: str = "score") -> pd.DataFrame:

@@ -1,0 +1,141 @@
+"""Scores over a whole set of examples, and their bootstrap intervals over examples.
+
+A correlation or a perplexity is no mean over batches, so a run keeps each example's outcome and the
+score is taken of all of them. An interval resamples examples, with the same draws for every
+variant: two variants that met the same examples are compared example by example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.intervals import LEVEL, RESAMPLES, Interval
+
+Floats = NDArray[np.float64]
+OUTCOME = ["loss", "prediction", "label", "tokens"]
+
+
+def score(unit: str, outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
+    """The score of every resample.
+
+    Args:
+        unit: as the run wrote it: "accuracy", "Matthews correlation", "mean of Pearson and
+            Spearman" or "perplexity".
+        outcomes: one row an example, with the columns `OUTCOME`.
+        weight_RX: how often each resample draws each example.
+
+    Returns:
+        (R,) scores.
+
+    Raises:
+        KeyError: an unknown unit.
+    """
+    return _SCORES[unit](outcomes, weight_RX)
+
+
+def interval(unit: str, outcomes: pd.DataFrame) -> Interval:
+    """The score over all examples and its percentile interval."""
+    return _interval(lambda weight: score(unit, outcomes, weight), len(outcomes))
+
+
+def gain(unit: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> Interval:
+    """How much better the first is than the second, on the examples that both met.
+
+    Perplexities are compared by their logarithms, in nats a token.
+
+    Args:
+        unit: of both.
+        ours: outcomes, with the columns ``seed`` and ``example`` beside `OUTCOME`.
+        theirs: likewise.
+    """
+    keys = ["seed", "example"]
+    both = ours[keys].merge(theirs[keys])
+    one, other = (both.merge(frame, on=keys, how="left") for frame in (ours, theirs))
+    if unit == PERPLEXITY:
+        return _interval(lambda w: np.log(score(unit, other, w) / score(unit, one, w)), len(both))
+    return _interval(lambda w: score(unit, one, w) - score(unit, other, w), len(both))
+
+
+def _interval(of: Callable[[Floats], Floats], n: int) -> Interval:
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    mean = float(of(np.ones((1, n)))[0])
+    if n == 1:
+        return Interval(mean, np.nan, np.nan, 1)
+    low, high = np.quantile(of(_weights(n)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(mean, float(low), float(high), n)
+
+
+@cache
+def _weights(n: int) -> Floats:
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    return draws.astype(np.float64)
+
+
+def _accuracy(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
+    right_X = (outcomes["prediction"] == outcomes["label"]).to_numpy(np.float64)
+    return _mean(right_X, weight_RX)
+
+
+def _matthews(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
+    one, other = (outcomes[name].to_numpy(np.float64) for name in ("prediction", "label"))
+    return _pearson(one[None], other[None], weight_RX)
+
+
+def _pearson_spearman(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
+    one, other = (outcomes[name].to_numpy(np.float64) for name in ("prediction", "label"))
+    ranked = _pearson(_ranks(one, weight_RX), _ranks(other, weight_RX), weight_RX)
+    return (_pearson(one[None], other[None], weight_RX) + ranked) / 2
+
+
+def _perplexity(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
+    loss_X, tokens_X = (outcomes[name].to_numpy(np.float64) for name in ("loss", "tokens"))
+    return np.exp((weight_RX @ loss_X) / (weight_RX @ tokens_X))
+
+
+PERPLEXITY = "perplexity"
+_SCORES = {
+    "accuracy": _accuracy,
+    "Matthews correlation": _matthews,
+    "mean of Pearson and Spearman": _pearson_spearman,
+    PERPLEXITY: _perplexity,
+}
+
+
+def _mean(values_X: Floats, weight_RX: Floats) -> Floats:
+    return (weight_RX @ values_X) / weight_RX.sum(1)
+
+
+def _pearson(one_RX: Floats, other_RX: Floats, weight_RX: Floats) -> Floats:
+    """Weighted Pearson correlation of every resample; 0 where either side is constant."""
+    total_R1 = weight_RX.sum(1, keepdims=True)
+    centred = [
+        values - (weight_RX * values).sum(1, keepdims=True) / total_R1
+        for values in (one_RX, other_RX)
+    ]
+    cross_R, *square = (
+        (weight_RX * a * b).sum(1) for a, b in (tuple(centred), *((c, c) for c in centred))
+    )
+    scale_R = np.sqrt(square[0] * square[1])
+    # Sums of a constant's rounding errors are no variance.
+    least = 1e-12 * weight_RX.shape[1]
+    found_R = cross_R / np.where(scale_R > least, scale_R, 1.0)
+    return np.where(scale_R > least, found_R, 0.0)
+
+
+def _ranks(values_X: Floats, weight_RX: Floats) -> Floats:
+    """Midranks of every example in each resample, an example drawn ``w`` times tying with itself.
+
+    ``rank = (weight below) + (weight of equals + 1) / 2``.
+    """
+    _, place_X = np.unique(values_X, return_inverse=True)
+    order = np.argsort(place_X, kind="stable")
+    starts = np.flatnonzero(np.diff(place_X[order], prepend=-1))
+    tied_RV = np.add.reduceat(weight_RX[:, order], starts, axis=1)
+    below_RV = np.cumsum(tied_RV, axis=1) - tied_RV
+    return (below_RV + (tied_RV + 1) / 2)[:, place_X]

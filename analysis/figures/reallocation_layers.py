@@ -1,0 +1,76 @@
+"""Where in the model attention moved: the change of the share, layer by layer."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from agent_economy.runs.reader import Run
+from analysis.cells import SCARCE
+from analysis.figures.base import Figure, Missing
+from analysis.lines import draw_interval, legend_below, panels
+from analysis.reallocation import ALL_LAYERS, MARKET, RIVALS, VALUES, estimates, lead_market
+from analysis.reallocation_arms import SCENARIO, arm_label, arm_styles, of_market
+from analysis.style import percent, percentages
+
+
+class ReallocationLayers(Figure):
+    """One panel per definition of value, at the scarce budget."""
+
+    name = "reallocation_layers"
+    title = "Attention on valuable tokens, layer by layer"
+    question = (
+        "Where in the model does attention move? The change of the share on the top tokens against "
+        "the dense model, at one scarce supply; a layer none of whose heads serves a row is left "
+        "out for that row. Bands: 95 % intervals over seeds and rows."
+    )
+    needs = ("reallocation",)
+    place = 12
+    scenario = SCENARIO
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Changes per layer of the leading market and its rivals, at the supply nearest 40 %."""
+        table = run.table("reallocation")
+        table = table[
+            (table["layer"] != ALL_LAYERS) & (table["budget_fraction"] == scarcest(table))
+        ]
+        mechanism, policy, scope = lead_market(table)
+        # Only what is drawn is resampled: deep models have many layers.
+        own = (table["mechanism"] == mechanism) & (table["policy"].isin([policy, "random"]))
+        chosen = table[(own & (table["scope"] == scope)) | (table["mechanism"] == "uniform")]
+        found = estimates(chosen, "share", ["layer", "value"])
+        if found.empty:
+            raise Missing("the run holds no market that values agents")
+        return found[found["quantity"].isin(["change", "gain"])].reset_index(drop=True)
+
+    def draw(self, data: pd.DataFrame) -> Canvas:
+        """Change over layers, a line per arm."""
+        values = [value for value in VALUES if value in set(data["value"])]
+        canvas, axes = panels(rows=1, columns=len(values), height_in=3.4, share_y=True)
+        market = tuple(data.iloc[0][["mechanism", "policy", "scope"]])
+        styles = arm_styles([market[0]])
+        changes = data[data["quantity"] == "change"]
+        for ax, value in zip(axes.flat, values, strict=True):
+            ax.axhline(0, color="#7a7a7a", linestyle="--", label="dense")
+            for arm in (MARKET, *RIVALS):
+                line = of_market(changes, market)
+                line = line[(line["arm"] == arm) & (line["value"] == value)]
+                if len(line):
+                    style = styles[arm if arm != MARKET else market[0]]
+                    bounds = line["mean"], line["low"], line["high"]
+                    label = arm_label(market, arm)
+                    draw_interval(ax, line["layer"], *bounds, label=label, **style)
+            ax.set_title(VALUES[value])
+            ax.set_xlabel("layer")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        axes[0, 0].set_ylabel(
+            f"change of share at {percent(data['budget_fraction'].iloc[0])} supply"
+        )
+        percentages(axes[0, 0].yaxis)
+        legend_below(canvas, axes, columns=5)
+        return canvas
+
+
+def scarcest(table: pd.DataFrame) -> float:
+    """The budget nearest to the one that stands for scarcity."""
+    return float(min(table["budget_fraction"].unique(), key=lambda b: (abs(b - SCARCE), b)))

@@ -1,0 +1,148 @@
+"""What an agent gains by bidding below value, against how many agents there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FixedLocator
+
+from agent_economy.runs.reader import Run
+from analysis.figures.base import Figure, Missing
+from analysis.fits import ratio_of, rows_of, whiskers
+from analysis.lines import legend_below, panels
+from analysis.style import line_styles, percent, percentages, words
+
+BEST, FIXED = "best", "fixed"
+ALL_BIDS, ONE_BID, BY_AGENT = "all_bids", "one_bid", "all_bids_charged_by_agent"
+_LABELS = {
+    ALL_BIDS: "",
+    ONE_BID: ", one bid alone",
+    BY_AGENT: ", charged by agent",
+}
+_FLOOR = 1e-4
+
+
+class Shading(Figure):
+    """One column per kind of market; with hindsight above, with one factor for all below."""
+
+    name = "shading"
+    title = "What shading gains"
+    question = (
+        "Does it pay to bid below value? One agent multiplies all its bids by a factor, everybody "
+        "else is truthful; the gain in rent (value served less payment) as a share of what the "
+        "agent's truthful bids leave it at a uniform price. Above: the best factor for each "
+        "market, known in hindsight. Below: one factor for all markets, chosen on other draws "
+        "than it is judged on. VCG charges every (agent, token) bid as if it were alone: one bid "
+        "misreported alone gains nothing, nor would an agent charged for its presence as a whole; "
+        "shading all bids at once does gain where agents are few. Bars: 95 % bootstrap intervals "
+        "over markets; linear below 0.01 %."
+    )
+    needs = ("shading",)
+    place = 10
+    scenario = "shading"
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Relative gains with intervals."""
+        table = run.table("shading")
+        if table.empty:
+            raise Missing("the run drew no market")
+        return pd.DataFrame(list(_gains(table)))
+
+    def draw(self, data: pd.DataFrame) -> Canvas:
+        """Gains over numbers of agents."""
+        markets = list(dict.fromkeys(data["market"]))
+        canvas, axes = panels(rows=2, columns=len(markets), height_in=3.0, share_y=True)
+        styles = line_styles(list(dict.fromkeys(data["mechanism"])))
+        for (row, judged), (column, market) in (
+            (one, other) for one in enumerate((BEST, FIXED)) for other in enumerate(markets)
+        ):
+            ax = axes[row, column]
+            part = data[(data["market"] == market) & (data["judged"] == judged)]
+            for (mechanism, deviation), line in part.groupby(
+                ["mechanism", "deviation"], sort=False
+            ):
+                # One bid's rent says something only where every bid is charged alone.
+                if deviation == ONE_BID and not (part["deviation"] == BY_AGENT).any():
+                    continue
+                if deviation == ONE_BID and mechanism not in _truthful(part):
+                    continue
+                style = dict(styles[mechanism])
+                if deviation != ALL_BIDS:
+                    style |= {"linestyle": ":" if deviation == ONE_BID else "--", "marker": ""}
+                line = line.sort_values("agents")
+                bounds = line["value"], line["low"].fillna(line["value"]), line["high"]
+                label = words(mechanism) + _LABELS[deviation]
+                whiskers(ax, line["agents"], *bounds, label=label, **style)
+            ax.set_xscale("log")
+            agents = sorted(part["agents"].unique())
+            ax.set_xticks(agents, [str(n) for n in agents], fontsize=8)
+            ax.minorticks_off()
+            ax.set_yscale("symlog", linthresh=_FLOOR)
+            ax.set_ylim(-_FLOOR / 4, 1.6)
+            ax.yaxis.set_major_locator(FixedLocator([0, 1e-4, 1e-3, 1e-2, 1e-1, 1]))
+            ax.yaxis.set_minor_locator(FixedLocator([]))
+            percentages(ax.yaxis)
+            ax.set_title(f"{market} markets" if row == 0 else "")
+            if row:
+                ax.set_xlabel("agents")
+        axes[0, 0].set_ylabel("gain, % of truthful rent,\nbest factor in hindsight")
+        axes[1, 0].set_ylabel("gain, % of truthful rent,\none factor for all")
+        legend_below(canvas, axes, columns=3)
+        return canvas
+
+    def findings(self, data: pd.DataFrame) -> list[str]:
+        """Few agents against many, for each mechanism, in the first kind of market."""
+        market = data["market"].iloc[0]
+        part = data[(data["market"] == market) & (data["judged"] == BEST)]
+        found = []
+        for (mechanism, deviation), line in part.groupby(["mechanism", "deviation"], sort=False):
+            if deviation == ONE_BID and mechanism not in _truthful(part):
+                continue
+            line = line.sort_values("agents")
+            ends = [line.iloc[0], line.iloc[-1]]
+            told = " and ".join(
+                f"{percent(round(end['value'], 5))} ({percent(round(end['low'], 5))} to "
+                f"{percent(round(end['high'], 5))}) with {end['agents']}"
+                for end in ends
+            )
+            what = words(mechanism) + _LABELS[deviation]
+            found.append(f"{market} markets, {what}: shading gains {told} agents.")
+        return found
+
+
+def _truthful(part: pd.DataFrame) -> set[str]:
+    return set(part.loc[part["deviation"] == BY_AGENT, "mechanism"])
+
+
+def _gains(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    table = table.assign(row=table["draw"])
+    keys = ["market", "mechanism", "deviation", "agents"]
+    for key, rows in table.groupby(keys, sort=False):
+        named = dict(zip(keys, key, strict=True))
+        rows = rows.assign(text=rows_of(rows))
+        factors = rows.pivot(index="text", columns="factor", values="gain")
+        factors[1.0] = 0.0  # bidding the value is always open to it
+        each = rows.groupby("text")[["uniform_rent", "truthful_rent"]].first()
+        best = each.assign(gain=factors.max(axis=1)).reset_index()
+        yield {**named, "judged": BEST, **ratio_of(best, "gain", "uniform_rent")._asdict()}
+        fixed, chosen = _fixed(factors)
+        judged = each.assign(gain=fixed).reset_index()
+        found = ratio_of(judged, "gain", "uniform_rent")._asdict()
+        yield {**named, "judged": FIXED, "factor": chosen, **found}
+
+
+def _fixed(factors: pd.DataFrame) -> tuple[np.ndarray, float]:
+    """Gains at the factor that was best on the other half of the markets; the mean factor."""
+    gain_TF, grid_F = factors.to_numpy(), factors.columns.to_numpy(dtype=float)
+    half_T = np.arange(len(gain_TF)) % 2
+    gain_T, chosen = np.zeros(len(gain_TF)), []
+    for half in (0, 1):
+        other = half_T != half
+        pick = int(gain_TF[other].sum(0).argmax())
+        chosen.append(grid_F[pick])
+        gain_T[half_T == half] = gain_TF[half_T == half, pick]
+    return gain_T, float(np.mean(chosen))
