@@ -21,7 +21,7 @@ The same three measures, dense, composed and scarce, split entropy and Gini.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,7 +48,7 @@ class Sums(NamedTuple):
     pairs_B: Tensor
 
     @classmethod
-    def pooled(cls, layers: Iterable[Sums]) -> Self:
+    def pooled(cls, layers: Iterable[Sums]) -> Sums:
         """All layers together: each counts by what it serves."""
         return cls(*(torch.stack(parts).sum(0) for parts in zip(*layers, strict=True)))
 
