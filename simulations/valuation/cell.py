@@ -119,8 +119,8 @@ def _frame(
     columns: dict[str, Any] = {
         "row": torch.arange(len(tokens_B)) + dense.first_row,
         "tokens": tokens_B,
-        "flops_fraction": flops_B / dense_B,
-        "closed_share": 1 - served_B / pairs_B,
+        "flops_fraction": flops_B.double() / dense_B,
+        "closed_share": 1 - served_B.double() / pairs_B,
         "predicted_credits": predicted,
         "declared_credits": torch.full_like(predicted, torch.nan) if declared is None else declared,
         "measured_change": measured,

@@ -15,7 +15,11 @@ from agent_economy.config import Named
 from agent_economy.costs.tariff import Tariff, layer_tariff
 from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
-from agent_economy.executors.ablation import measure_ablations, row_losses
+from agent_economy.executors.ablation import (
+    first_order_value,
+    measure_ablations,
+    row_losses,
+)
 from agent_economy.executors.hooks import hooked
 from agent_economy.executors.masked import token_mask
 from agent_economy.executors.trace import trace
@@ -170,9 +174,7 @@ class Session:
     def policy(self, name: str, seed: int) -> Policy:
         """A policy, calibrated on the seed's calibration texts."""
         policy = build_policy(Named(name=name), seed)
-        policy.fit(self._trace(seed))
-        if hasattr(policy, "fit_ablations"):
-            policy.fit_ablations(self._ablations(seed))
+        policy.fit(self._trace(seed), self._ablations(seed) if policy.needs_ablations else None)
         return policy
 
     def warm_up(self, economy: Economy, seed: int) -> None:
@@ -232,6 +234,7 @@ class Session:
             self.utility,
             draws=self.config.ablations,
             seed=seed_for(seed, "ablations"),
+            value=first_order_value(self._trace(seed)),
         )
 
     @lru_cache(maxsize=8)  # noqa: B019
