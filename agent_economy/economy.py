@@ -21,16 +21,19 @@ from agent_economy.agents.settlement import Settlement
 from agent_economy.config import EconomyConfig, MechanismConfig, Named
 from agent_economy.costs.fixed import FixedFlops, fixed_flops
 from agent_economy.errors import EconomyError
+from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import MaskedExecutor
 from agent_economy.executors.trace import ProbeLoss, trace
 from agent_economy.market import Market
-from agent_economy.mechanisms import MECHANISMS, Mechanism
+from agent_economy.mechanisms import MECHANISMS, Mechanism, Scope
 from agent_economy.policies import POLICIES, Policy, Trace
 from agent_economy.registry import build
 from agent_economy.runs.seeds import seed_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from agent_economy.tasks.utility import Utility
 
 
 class Economy(nn.Module):
@@ -187,7 +190,13 @@ class Economy(nn.Module):
         return trace(self.adapter, batches, loss, probes=probes, seed=seed)
 
     def calibrate(
-        self, batches: Iterable[dict[str, Any]], loss: ProbeLoss, *, probes: int = 2
+        self,
+        batches: Iterable[dict[str, Any]],
+        loss: ProbeLoss,
+        *,
+        probes: int = 2,
+        utility: Utility | None = None,
+        draws: int = 32,
     ) -> None:
         """Fit every policy that values agents by what they did on real batches.
 
@@ -195,10 +204,29 @@ class Economy(nn.Module):
             batches: inputs of the model.
             loss: (output, batch, generator) -> scalar, summed over rows; see ``tasks.utility``.
             probes: draws of the loss per batch.
+            utility: what whole allocations are measured by, for policies that need it.
+            draws: whole allocations measured per batch, for policies that need them.
+
+        Raises:
+            EconomyError: a policy learns from measured losses, and there is no utility.
         """
+        batches = list(batches)
+        learners = [policy.name for policy in self.policies if policy.needs_ablations]
+        if learners and utility is None:
+            raise EconomyError(
+                f"policy {learners[0]!r} learns from measured losses; say what is lost: "
+                "economy.calibrate(batches, utility.loss, utility=utility)"
+            )
         measured = self.trace(batches, loss, probes=probes)
+        ablations = None
+        if learners and utility is not None:
+            value = first_order_value(measured)
+            seed = seed_for(self.config.seed, "ablations")
+            ablations = measure_ablations(
+                self.adapter, batches, utility, draws=draws, seed=seed, value=value
+            )
         for policy in self.policies:
-            policy.fit(measured)
+            policy.fit(measured, ablations)
 
     # --- saving ------------------------------------------------------------------------------
 
@@ -257,12 +285,12 @@ class Economy(nn.Module):
     # --- parts -------------------------------------------------------------------------------
 
     def _refuse_peeking(self, config: MechanismConfig) -> None:
-        member = MECHANISMS.get(config.name)
-        if self.adapter.shape.causal and not member.guarantees.causal:
-            able = [n for n, m in MECHANISMS.members().items() if m.guarantees.causal]
+        mechanism = build_mechanism(config)
+        if self.adapter.shape.causal and not mechanism.guarantees.causal:
             raise EconomyError(
-                f"mechanism {config.name!r} looks at later tokens, but {self.adapter.name} is a "
-                f"decoder; choose a causal one: {', '.join(able)}"
+                f"mechanism {config.name!r} at scope {config.scope!r} looks at later tokens, but "
+                f"{self.adapter.name} is a decoder; choose a causal one: "
+                + ", ".join(f"{name} ({scope})" for name, scope in causal_markets())
             )
 
     @torch.no_grad()
@@ -296,6 +324,16 @@ class Economy(nn.Module):
 def build_mechanism(config: MechanismConfig) -> Mechanism:
     """A mechanism from its config."""
     return build(MECHANISMS, config, scope=config.scope)
+
+
+def causal_markets() -> list[tuple[str, Scope]]:
+    """Every mechanism and scope whose allocations do not change with later tokens."""
+    return [
+        (name, scope)
+        for name, member in MECHANISMS.members().items()
+        for scope in member.scopes
+        if member(scope).guarantees.causal
+    ]
 
 
 def build_policy(config: Named, seed: int) -> Policy:

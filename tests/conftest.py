@@ -15,6 +15,7 @@ install_import_hook(
 )
 
 settings.register_profile("default", max_examples=100, derandomize=True, deadline=None)
+settings.register_profile("quick", max_examples=15, derandomize=True, deadline=None)
 settings.register_profile("slow", max_examples=1000, derandomize=True, deadline=None)
 
 

@@ -106,6 +106,34 @@ class Tariff:
         """Whether all tokens of a row cost the same, and no two agents share a unit."""
         return self.group == 1 and self.token_flops_BNL.shape[-1] == 1
 
+    def two_sizes(self, *, one_market: bool) -> int | None:
+        """How many agents share the first agent's cost, where the others share one cost too.
+
+        None where costs change along a row or there are more than two.
+
+        Args:
+            one_market: all rows trade in one market, so that costs must not differ between them.
+        """
+        return self._sizes[one_market]
+
+    @cached_property
+    def _sizes(self) -> tuple[int | None, int | None]:
+        # One read of the device per tariff, which all layers of a forward share.
+        flops_BN = self.token_flops_BNL[..., 0]
+        if self.token_flops_BNL.shape[-1] > 1:
+            return None, None
+        first_BN = flops_BN == flops_BN[:, :1]
+        leading_BN = first_BN.int().cumprod(1).bool()
+        split, even, rest = (
+            leading_BN.sum(1)[0],
+            (leading_BN == leading_BN[:1]).all(),
+            (leading_BN | (flops_BN == flops_BN[:, -1:])).all(),
+        )
+        same = (flops_BN == flops_BN[:1]).all()
+        found, per_row, over_rows = torch.stack((split, even & rest, same)).tolist()
+        row = int(found) if per_row else None
+        return row, row if over_rows else None
+
     @cached_property
     def bundle_flops_BUL(self) -> Float[Tensor, "B U L"]:
         """Under a flat tariff, the fee of each unit and k of its tokens, for k = 1, 2, ..."""

@@ -35,6 +35,10 @@ class Guarantees:
         monotone: a higher bid never loses what a lower one won.
         lp_limit: the relaxed form tends to the LP optimum as the temperature falls.
         equivariant: relabelling agents relabels the result (no ties).
+        seeded: ties and fractions are settled by seeded lots, kept per agent in the state.
+        sells_out: what has a price in the relaxed form is sold out (complementary slackness).
+        truthful: no single (agent, token) bid gains by misreporting, with wallets slack and no
+            fee at stake; winners pay their critical value.
     """
 
     feasible: bool = True
@@ -44,10 +48,17 @@ class Guarantees:
     monotone: bool = True
     lp_limit: bool = False
     equivariant: bool = True
+    seeded: bool = False
+    sells_out: bool = False
+    truthful: bool = False
 
 
 class Mechanism(ABC):
     """Allocates and prices scarce FLOPs among agents that bid per token.
+
+    What a mechanism remembers from forward to forward is a dict of tensors. The end of a key says
+    how it is laid out: ``_N`` one value per agent, ``_U`` one per set-up unit, anything else is
+    about the market as a whole.
 
     Args:
         scope: over which (row, tokens) one budget is cleared: ``"token"``, ``"sequence"`` or
@@ -55,10 +66,13 @@ class Mechanism(ABC):
     """
 
     name: ClassVar[str]
-    guarantees: ClassVar[Guarantees]
+    #: may depend on the scope: then a member sets it in its constructor
+    guarantees: Guarantees
     scopes: ClassVar[tuple[Scope, ...]] = ("sequence",)
     #: whether it learns from forward to forward, so that it is worth warming up
-    learns: ClassVar[bool] = False
+    learns: bool = False
+    #: whether winners are billed for their share of set-up fees, at the price of FLOPs
+    bills_fees: ClassVar[bool] = True
     #: comparisons and multiply-adds per bid, charged to the market's own FLOPs
     flops_per_bid: ClassVar[int]
 
@@ -105,7 +119,7 @@ class Mechanism(ABC):
         with torch.no_grad():
             goods = self._goods(bid_BLN, tariff, supply_flops_BL, active_N, limit_BN)
             gate_BNL, price, state = self._allocate(goods, state)
-            return goods.settle(gate_BNL, price, self._fits(goods)), state
+            return self._settle(goods, gate_BNL, price), state
 
     def relax(
         self,
@@ -125,7 +139,10 @@ class Mechanism(ABC):
         """
         goods = self._goods(bid_BLN, tariff, supply_flops_BL, active_N, limit_BN)
         gate_BNL, price, state = self._relax(goods, state, temperature)
-        return goods.settle(gate_BNL, price, self._fits(goods)), state
+        return self._settle(goods, gate_BNL, price), state
+
+    def _settle(self, goods: Goods, gate_BNL: Tensor, price: Tensor) -> Clearing:
+        return goods.settle(gate_BNL, price, self._fits(goods), bill_fees=self.bills_fees)
 
     def _goods(
         self,

@@ -54,6 +54,8 @@ class Goods:
         supply_BL: FLOPs that each token brings to its scope.
         active_N: agents that are not muted.
         scope: where one budget is cleared.
+        causal: whether nothing may be decided by later tokens. Supply per token must then not
+            fall along a row.
     """
 
     value_BNL: Float[Tensor, "B N L"]
@@ -62,6 +64,7 @@ class Goods:
     supply_BL: Int[Tensor, "B L"]
     active_N: Bool[Tensor, "N"]
     scope: Scope
+    causal: bool = False
 
     @classmethod
     def of(
@@ -101,7 +104,7 @@ class Goods:
             pace_BNL = torch.where(total_BNL <= limit_BN1, 1.0, pace_BNL)
         else:
             pace_BNL = (limit_BN1 / total_BN1.clamp(min=1e-30)).clamp(max=1.0)
-        return cls(value_BNL, pace_BNL, tariff, supply_BL, active_N, scope)
+        return cls(value_BNL, pace_BNL, tariff, supply_BL, active_N, scope, causal)
 
     # --- shapes ------------------------------------------------------------------------------
 
@@ -170,11 +173,14 @@ class Goods:
         """Set-up fees of a row, split over its tokens and rounded up.
 
         Evenly where every token can pay its part of all fees, so that dense supply is enough for
-        dense spend at every token; else in proportion to supply, which every token can pay.
+        dense spend at every token; else in proportion to supply, which every token can pay. A
+        causal market splits evenly, whatever comes later: it opens what its first token can pay.
         """
         supply_BL, tariff = self.supply_BL, self.tariff
         fee_B1 = fee_B[:, None].double()
         even_BL = fee_B1 / tariff.length_B[:, None].clamp(min=1) * tariff.mask_BL
+        if self.causal:
+            return even_BL.ceil().long()
         fair_BL = fee_B1 * supply_BL / supply_BL.sum(1, keepdim=True).clamp(min=1)
         most = (tariff.setup_flops_U * self.unit_U).sum()
         rich_B1 = ((supply_BL >= most) | ~tariff.mask_BL).all(1, keepdim=True)
@@ -206,7 +212,9 @@ class Goods:
 
     # --- the end of every clearing -----------------------------------------------------------
 
-    def settle(self, gate_BNL: Tensor, price: Tensor, fits: Tensor) -> Clearing:
+    def settle(
+        self, gate_BNL: Tensor, price: Tensor, fits: Tensor, *, bill_fees: bool = True
+    ) -> Clearing:
         """Serve everybody for nothing where everything fits; then add up FLOPs and credits.
 
         An agent pays the price of its own FLOPs and of its share of the set-up fees, but never
@@ -216,6 +224,7 @@ class Goods:
             gate_BNL: bool when hard, floating point when soft.
             price: credits per GFLOP, broadcastable to (B, N, L).
             fits: where everything fits, broadcastable to (B, N, L).
+            bill_fees: whether the price is also asked for the agent's share of set-up fees.
         """
         dtype = self.value_BNL.dtype
         soft = gate_BNL.is_floating_point()
@@ -228,8 +237,11 @@ class Goods:
         served_BU = self.over_units(served_BN[..., None]).sum(-1)
         open_BU = self.open_BU(gate_BNL) if soft else (served_BU > 0).double()
         fee_BU = open_BU * self.tariff.setup_flops_BU
-        share = self.over_agents(fee_BU / torch.where(served_BU > 0, served_BU, 1), 0.0)
-        rate = (price * ((self.tariff.double_BNL + share) / FLOPS_PER_GFLOP)).to(dtype)
+        flops_BNL = self.tariff.double_BNL
+        if bill_fees:
+            share = fee_BU / torch.where(served_BU > 0, served_BU, 1)
+            flops_BNL = flops_BNL + self.over_agents(share, 0.0)
+        rate = (price * (flops_BNL / FLOPS_PER_GFLOP)).to(dtype)
         welfare_BNL = self.value_BNL * gate_BNL
         welfare_BN1 = welfare_BNL.sum(-1, keepdim=True)
         if self.pace_BNL.shape[-1] == 1:

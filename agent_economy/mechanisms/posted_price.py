@@ -48,8 +48,8 @@ from agent_economy.mechanisms.optimum import optimum
 from agent_economy.mechanisms.order import descending
 
 
-class _Terms(NamedTuple):
-    """What is fixed before a row is seen."""
+class Terms(NamedTuple):
+    """What is fixed before a row is seen: price, agents' standing, open units."""
 
     price: Tensor
     standing_BN: Tensor
@@ -80,14 +80,13 @@ class PostedPrice(Mechanism):
 
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         terms = self._terms(goods, state)
-        # Agents stand in line by their standing, so that a token's budget is a running sum.
-        order_BN1 = descending(terms.standing_BN)[..., None]
-        order_BNL = order_BN1.expand(goods.value_BNL.shape)
-        open_BN1 = goods.over_agents(terms.open_BU, True)
-        wants_BNL = (goods.density_BNL >= terms.price.clamp(min=1e-30)) & open_BN1
+        wants_BNL, price = self._wants(goods, terms, state)
         if not nowhere(goods.fits_so_far):
             # What is served for nothing spends accrued supply too.
             wants_BNL = torch.where(goods.fits_so_far, goods.may_BNL, wants_BNL)
+        # Agents stand in line by their standing, so that a token's budget is a running sum.
+        order_BN1 = descending(terms.standing_BN)[..., None]
+        order_BNL = order_BN1.expand(goods.value_BNL.shape)
         line_BNL = wants_BNL.gather(1, order_BNL)
         flops_BNL = goods.tariff.double_BNL
         cost_BNL = flops_BNL.gather(1, order_BN1.expand(flops_BNL.shape))
@@ -95,22 +94,35 @@ class PostedPrice(Mechanism):
         allowed_BL = self._allowed(goods, terms.open_BU, total_BNL[:, -1])
         served_BNL = line_BNL & (total_BNL <= allowed_BL[:, None])
         gate_BNL = served_BNL.gather(1, order_BN1.argsort(1).expand(order_BNL.shape))
-        return gate_BNL, terms.price[None, None, None], self._learn(goods, state)
+        return gate_BNL, price, self._learn(goods, state)
 
     def _relax(
         self, goods: Goods, state: State, temperature: float
     ) -> tuple[Tensor, Tensor, State]:
         terms = self._terms(goods, state)
-        gate_BNL = torch.sigmoid((goods.density_BNL - terms.price) / temperature)
-        gate_BNL = gate_BNL * goods.may_BNL * goods.over_agents(terms.open_BU, True)
+        gate_BNL, price = self._soft_wants(goods, terms, state, temperature)
         gate_BNL = torch.where(goods.fits_so_far, goods.may_BNL, gate_BNL)
         demand_BL = (gate_BNL * goods.tariff.double_BNL).sum(1)
         allowed_BL = self._allowed(goods, terms.open_BU, demand_BL)
         share_BL = (allowed_BL / torch.where(demand_BL > 0, demand_BL, 1)).clamp(0, 1)
         gate_BNL = (gate_BNL * share_BL[:, None]).to(goods.value_BNL.dtype)
-        return gate_BNL, terms.price[None, None, None], self._learn(goods, state)
+        return gate_BNL, price, self._learn(goods, state)
 
-    def _terms(self, goods: Goods, state: State) -> _Terms:
+    def _wants(self, goods: Goods, terms: Terms, state: State) -> tuple[Tensor, Tensor]:
+        """Who asks to be served (B, N, L), and the price (broadcastable) at which."""
+        open_BN1 = goods.over_agents(terms.open_BU, True)
+        wants_BNL = (goods.density_BNL >= terms.price.clamp(min=1e-30)) & open_BN1
+        return wants_BNL, terms.price[None, None, None]
+
+    def _soft_wants(
+        self, goods: Goods, terms: Terms, state: State, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """The same as soft gates."""
+        gate_BNL = torch.sigmoid((goods.density_BNL - terms.price) / temperature)
+        gate_BNL = gate_BNL * goods.may_BNL * goods.over_agents(terms.open_BU, True)
+        return gate_BNL, terms.price[None, None, None]
+
+    def _terms(self, goods: Goods, state: State) -> Terms:
         """Price, standing and open units, from the state or, without one, from the first token."""
         density_BNL, tariff = goods.density_BNL.detach(), goods.tariff
         if "price" in state:
@@ -132,7 +144,7 @@ class PostedPrice(Mechanism):
         payable_BU = torch.zeros_like(covers_BU).scatter_(
             -1, order_BU, fee_BU.cumsum(-1) <= accrual_B1
         )
-        return _Terms(price, standing_BN, (covers_BU & payable_BU) | (all_in_B1 & goods.unit_U))
+        return Terms(price, standing_BN, (covers_BU & payable_BU) | (all_in_B1 & goods.unit_U))
 
     @staticmethod
     def _allowed(goods: Goods, open_BU: Tensor, demand_BL: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 At price ``p`` a bid of density ``d`` is served to the degree ``sigmoid((d - p) / T)``, and a unit
 with a fee ``S`` opens to the degree ``sigmoid(surplus / (T * (S + W)))`` where its surplus is
 ``sum w T softplus((d - p) / T) - p S`` (the entropy-smoothed linear program, whose optimum is
-reached as ``T`` falls to 0). The price makes expected spend equal supply; it is found by
-bisection, and one differentiable Newton step at the solution gives the implicit gradient
+reached as ``T`` falls to 0). The price makes expected spend equal supply; it is bracketed, and one
+differentiable Newton step at the solution gives the implicit gradient
 ``dp/dx = -(dF/dx) / (dF/dp)`` (Amos and Kolter 2017 give the general case).
 """
 
@@ -16,30 +16,36 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Goods
+from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Goods, nowhere
+from agent_economy.mechanisms.lines import Lines
 
-_BISECTIONS = 60
+#: Evaluations of the excess demand at most; a bracket of doubles is exhausted by 60 halvings.
+_EVALUATIONS = 60
 
 
-def clearing_price(excess: Callable[[Tensor], Tensor], high_M: Tensor) -> Tensor:
+def clearing_price(
+    excess: Callable[[Tensor], Tensor], high: Tensor, low: Tensor | None = None
+) -> Tensor:
     """The price at which a decreasing excess demand is zero, differentiable implicitly.
 
+    Regula falsi with halved end values (Dowell and Jarratt 1971, "Illinois"), every other step a
+    bisection, so that kinks and steps of demand cost no more than twice a plain bisection. On a
+    CPU it stops as soon as every price is found; a device is not asked and makes all steps.
+
     Args:
-        excess: expected spend less supply at prices (M,), decreasing, differentiable.
-        high_M: prices at which there is no excess demand.
+        excess: expected spend less supply, relative to supply, at prices of one per market;
+            decreasing, differentiable.
+        high: prices at which there is no excess demand.
+        low: least prices; 0 where None.
 
     Returns:
-        Prices (M,), at least 0: where supply exceeds demand at price 0 the price is 0 and has no
-        gradient (a sigmoid at half its height would ask for a negative price).
+        Prices of the shape of ``high``. Where there is no excess demand at ``low`` the price is
+        ``low`` and has no gradient (a sigmoid at half its height would ask for a negative price).
     """
+    floor = torch.zeros_like(high) if low is None else low.detach()
     with torch.no_grad():
-        low, high = torch.zeros_like(high_M), high_M.detach().clone()
-        slack = excess(low) <= 0
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            over = excess(middle) > 0
-            low, high = torch.where(over, middle, low), torch.where(over, high, middle)
-        price = torch.where(slack, 0.0, (low + high) / 2)
+        price, slack = _root(excess, floor.clone(), high.detach().clone())
+        price = torch.where(slack, floor, price)
     if not torch.is_grad_enabled():
         return price
     probe = price.clone().requires_grad_()
@@ -47,6 +53,33 @@ def clearing_price(excess: Callable[[Tensor], Tensor], high_M: Tensor) -> Tensor
     safe = torch.where(slope < 0, slope, -1.0)
     step = torch.where(slack | (slope >= 0), 0.0, excess(price) / safe)
     return price - (step - step.detach())
+
+
+def _root(excess: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The upper end of the last bracket, and where there was no excess at ``low`` to begin with.
+
+    Demand at the upper end never exceeds supply.
+    """
+    above, below = excess(low), excess(high)
+    slack = above <= 0
+    tiny = torch.finfo(high.dtype).eps
+    for evaluation in range(_EVALUATIONS):
+        middle = (low + high) / 2
+        if evaluation % 2 == 0:
+            chord = (low * below - high * above) / torch.where(below == above, -1.0, below - above)
+            middle = torch.where((chord > low) & (chord < high), chord, middle)
+        here = excess(middle)
+        over = here > 0
+        # The end that stays counts half, so that it is left soon.
+        below = torch.where(over, below / 2, here)
+        above = torch.where(over, here, above / 2)
+        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+        found = slack | (here == 0) | (high - low <= 2 * tiny * high.abs())
+        high = torch.where(here == 0, middle, high)
+        low = torch.where(here == 0, middle, low)
+        if nowhere(~found):
+            break
+    return high, slack
 
 
 def soft_allocation(goods: Goods, temperature: float, price: Tensor) -> Tensor:
@@ -97,18 +130,21 @@ def soft_market(goods: Goods, temperature: float) -> tuple[Tensor, Tensor]:
     return soft_allocation(goods, temperature, price.expand(rows, 1, 1)), price
 
 
-def soft_tokens(goods: Goods, open_BU: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Soft gates (B, N, L) and prices (B, 1, L) when each token clears within its own supply."""
-    left_BL = goods.supply_BL - goods.reserve_BL(goods.fees_B(open_BU))
-    may_BNL = goods.may_BNL & goods.over_agents(open_BU, True)
+def soft_lines(lines: Lines, temperature: float) -> tuple[Tensor, Tensor]:
+    """Soft gates (B, N, L) and the price of every budget, once units are open.
 
-    def gate_BNL(price_BL: Tensor) -> Tensor:
-        return torch.sigmoid((goods.density_BNL - price_BL[:, None]) / temperature) * may_BNL
+    ``x = sigmoid((density - price) / T)`` with the price at which expected spend meets what is
+    left of supply.
+    """
+    may, left = lines.of(lines.may_BNL), lines.left
 
-    def relative_excess_BL(price_BL: Tensor) -> Tensor:
-        spend_BL = (gate_BNL(price_BL) * goods.tariff.double_BNL).sum(1)
-        return ((spend_BL - left_BL) / left_BL.clamp(min=1)).to(price_BL.dtype)
+    def gate(price: Tensor) -> Tensor:
+        return torch.sigmoid((lines.density - price) / temperature) * may
 
-    high_BL = goods.density_BNL.detach().amax(1) + 40 * temperature
-    price_BL = clearing_price(relative_excess_BL, high_BL)
-    return gate_BNL(price_BL), price_BL[:, None]
+    def relative_excess(price: Tensor) -> Tensor:
+        spend = (gate(price) * lines.flops).sum(-1, keepdim=True)
+        return ((spend - left) / left.clamp(min=1)).to(price.dtype)
+
+    high = lines.density.detach().amax(-1, keepdim=True) + 40 * temperature
+    price = clearing_price(relative_excess, high)
+    return lines.back(gate(price)), lines.price(price)

@@ -7,7 +7,7 @@ would; which ones is a seeded draw, fixed for the layer, in which muted agents c
     inputs      tariff, supply_flops_BL, active_N; bids count for welfare only
     price       0
     guarantees  feasible; causal (``r`` is read off the first token); no gradient, since nothing
-                depends on bids; not equivariant, since the lot is drawn by index
+                depends on bids
     complexity  O(N)
     source      the rationing baseline of design section 5
 
@@ -37,13 +37,14 @@ class Uniform(Mechanism):
     """The same fraction of every kind, by lot; see the module's heading."""
 
     name = "uniform"
-    guarantees = Guarantees(causal=True, differentiable=False, monotone=False, equivariant=False)
+    guarantees = Guarantees(causal=True, differentiable=False, monotone=False, seeded=True)
     flops_per_bid = 0
 
     def initial_state(self, agents: int, units: int, seed: int) -> State:
-        """One lot per agent; those of a unit share the unit's."""
+        """One lot per unit, and one per agent, for those that belong to none."""
         generator = torch.Generator().manual_seed(seed)
-        return {"lot_A": torch.rand(units + agents, generator=generator, dtype=torch.float64)}
+        lot = torch.rand(units + agents, generator=generator, dtype=torch.float64)
+        return {"lot_U": lot[:units], "lot_N": lot[units:]}
 
     def _fits(self, goods: Goods) -> Tensor:
         # Never: a row whose first token fits may have a later one that does not. At full supply
@@ -52,8 +53,8 @@ class Uniform(Mechanism):
 
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         tariff = goods.tariff
-        units = tariff.setup_flops_U.shape[0]
-        lot_A = state["lot_A"].to(goods.value_BNL.device)
+        device = goods.value_BNL.device
+        lot_U, lot_N = state["lot_U"].to(device), state["lot_N"].to(device)
         first_B1 = tariff.mask_BL.int().argmax(-1)[:, None]
         supply_B1 = goods.supply_BL.gather(-1, first_B1).double()
         dense_B1 = tariff.dense_flops_BL.gather(-1, first_B1).clamp(min=1).double()
@@ -67,12 +68,8 @@ class Uniform(Mechanism):
             taken_BN = total_BN * dense_B1 <= supply_B1 * total_BN[:, -1:]
             return torch.empty_like(taken_BN).index_copy_(1, order, taken_BN)
 
-        unit_BU = drawn(
-            lot_A[:units], goods.unit_U, torch.ones_like(tariff.setup_flops_BU).double()
-        )
-        rest_BN = drawn(
-            lot_A[units + tariff.fee_agents :], goods.active_N[tariff.fee_agents :], free_BN
-        )
+        unit_BU = drawn(lot_U, goods.unit_U, torch.ones_like(tariff.setup_flops_BU).double())
+        rest_BN = drawn(lot_N[tariff.fee_agents :], goods.active_N[tariff.fee_agents :], free_BN)
         chosen_BN1 = torch.cat((unit_BU.repeat_interleave(tariff.group, 1), rest_BN), 1)[..., None]
         return chosen_BN1 & goods.may_BNL, goods.pace_BNL.new_zeros(1, 1, 1), state
 

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from agent_economy.mechanisms.base import Guarantees, Mechanism, State
 from agent_economy.mechanisms.goods import Goods, Scope
-from agent_economy.mechanisms.relaxation import soft_market, soft_tokens
+from agent_economy.mechanisms.lines import Lines
+from agent_economy.mechanisms.relaxation import soft_lines, soft_market
 from agent_economy.mechanisms.rounding import fill
-from agent_economy.mechanisms.tokenwise import fill_tokens
 
 
 class UniformPrice(Mechanism):
@@ -50,12 +50,14 @@ class UniformPrice(Mechanism):
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         plan = fill(goods, passes=self.passes)
         if self.scope == "token":
-            return *fill_tokens(goods, plan.open_BU, passes=self.passes), state
+            lines = Lines(goods, plan.open_BU)
+            served = lines.serve(lines.density, passes=self.passes)
+            return lines.back(served), lines.price(lines.dearest_unserved(served)), state
         return plan.gate_BNL, plan.price_M[:, None, None], state
 
     def _relax(
         self, goods: Goods, state: State, temperature: float
     ) -> tuple[Tensor, Tensor, State]:
         if self.scope == "token":
-            return *soft_tokens(goods, fill(goods).open_BU, temperature), state
+            return *soft_lines(Lines(goods, fill(goods).open_BU), temperature), state
         return *soft_market(goods, temperature), state

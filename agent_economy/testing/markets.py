@@ -126,7 +126,9 @@ class Market:
             supply_flops_BL=self.supply_flops_BL[:, :length],
         )
 
-    def relabelled(self, units_U: Tensor, inside_UG: Tensor, rest: Tensor) -> tuple[Market, Tensor]:
+    def relabelled(
+        self, units_U: Tensor, inside_UG: Tensor, rest: Tensor
+    ) -> tuple[Market, Tensor, Tensor]:
         """Permute units, agents inside each unit, and agents without a fee.
 
         Args:
@@ -135,7 +137,7 @@ class Market:
             rest: permutation of the agents without a fee.
 
         Returns:
-            The market, and the old agent behind each new one.
+            The market, the old agent behind each new one, and the old unit behind each.
         """
         tariff = self.tariff
         fee_agents = (units_U[:, None] * tariff.group + inside_UG).flatten()
@@ -152,7 +154,7 @@ class Market:
             active_N=self.active_N[old_N],
             limit_BN=self.limit_BN[:, old_N],
         )
-        return market, old_N
+        return market, old_N, units_U
 
     def without_fees(self) -> Market:
         """The same agents and token prices, nobody with a set-up fee; supply as it was."""
@@ -181,6 +183,15 @@ class Market:
         density = self.goods("sequence").density_BNL
         count = int((density > 0).sum())
         return relative * float(density.sum()) / max(count, 1) if count else relative
+
+
+def relabelled_state(state: State, old_N: Tensor, old_U: Tensor) -> State:
+    """What a mechanism remembers, with agents and units in their new places."""
+    places = {"N": old_N, "U": old_U}
+    return {
+        key: value[places[key[-1]]] if key[-2:] in ("_N", "_U") else value
+        for key, value in state.items()
+    }
 
 
 def supply(tariff: Tariff, fraction_B: list[float]) -> Tensor:
@@ -290,7 +301,7 @@ def markets(
 
 
 @st.composite
-def relabellings(draw: st.DrawFn, market: Market) -> tuple[Market, Tensor]:
+def relabellings(draw: st.DrawFn, market: Market) -> tuple[Market, Tensor, Tensor]:
     """``Market.relabelled`` with random permutations."""
     tariff = market.tariff
 
@@ -304,4 +315,4 @@ def relabellings(draw: st.DrawFn, market: Market) -> tuple[Market, Tensor]:
     return market.relabelled(units_U, inside_UG, rest)
 
 
-__all__ = ["Market", "distinct_bids", "make_tariff", "markets", "supply"]
+__all__ = ["Market", "distinct_bids", "make_tariff", "markets", "relabelled_state", "supply"]

@@ -2,11 +2,17 @@
 
 from agent_economy.mechanisms.base import Mechanism
 from agent_economy.mechanisms.first_price import FirstPrice
+from agent_economy.mechanisms.fisher_market import FisherMarket
 from agent_economy.mechanisms.greedy_density import GreedyDensity
+from agent_economy.mechanisms.ordered_learners import OrderedLearners
+from agent_economy.mechanisms.planned_price import PlannedPrice
 from agent_economy.mechanisms.posted_price import PostedPrice
+from agent_economy.mechanisms.proportional_share import ProportionalShare
+from agent_economy.mechanisms.sparse_softmax import SparseSoftmax
 from agent_economy.mechanisms.token_top_k import TokenTopK
 from agent_economy.mechanisms.uniform import Uniform
 from agent_economy.mechanisms.uniform_price import UniformPrice
+from agent_economy.mechanisms.vcg import VCG
 from agent_economy.testing import MechanismContract
 
 
@@ -63,3 +69,68 @@ class TestFirstPricePerSequence(MechanismContract):
 class TestFirstPricePerToken(MechanismContract):
     def make(self) -> Mechanism:
         return FirstPrice("token")
+
+
+class TestProportionalSharePerSequence(MechanismContract):
+    def make(self) -> Mechanism:
+        return ProportionalShare("sequence")
+
+
+class TestProportionalSharePerToken(MechanismContract):
+    def make(self) -> Mechanism:
+        return ProportionalShare("token")
+
+
+class TestProportionalSharePerBatch(MechanismContract):
+    def make(self) -> Mechanism:
+        return ProportionalShare("batch")
+
+
+class TestFisherMarketPerSequence(MechanismContract):
+    def make(self) -> Mechanism:
+        return FisherMarket("sequence")
+
+
+class TestFisherMarketPerBatch(MechanismContract):
+    def make(self) -> Mechanism:
+        return FisherMarket("batch")
+
+
+class TestSparseSoftmaxPerSequence(MechanismContract):
+    def make(self) -> Mechanism:
+        return SparseSoftmax("sequence")
+
+
+class TestSparseSoftmaxPerToken(MechanismContract):
+    def make(self) -> Mechanism:
+        return SparseSoftmax("token")
+
+
+class TestSparseSoftmaxPerBatch(MechanismContract):
+    def make(self) -> Mechanism:
+        return SparseSoftmax("batch")
+
+
+class TestVCGPerSequence(MechanismContract):
+    def make(self) -> Mechanism:
+        return VCG("sequence")
+
+
+class TestVCGPerToken(MechanismContract):
+    def make(self) -> Mechanism:
+        return VCG("token")
+
+
+class TestVCGPerBatch(MechanismContract):
+    def make(self) -> Mechanism:
+        return VCG("batch")
+
+
+class TestOrderedLearners(MechanismContract):
+    def make(self) -> Mechanism:
+        return OrderedLearners()
+
+
+class TestPlannedPrice(MechanismContract):
+    def make(self) -> Mechanism:
+        return PlannedPrice()

@@ -69,7 +69,7 @@ def calibrated(architecture: str = "bert", **changes: Any) -> Economy:
         (architecture, mechanism, scope)
         for architecture in ARCHITECTURES
         for mechanism, scope in MARKETS
-        if architecture not in DECODERS or MECHANISMS.get(mechanism).guarantees.causal
+        if architecture not in DECODERS or MECHANISMS.get(mechanism)(scope).guarantees.causal
     ],
 )
 @torch.no_grad()

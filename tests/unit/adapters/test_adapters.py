@@ -73,11 +73,13 @@ def test_an_architecture_like_no_other_lists_what_is_known() -> None:
 def test_a_decoder_takes_causal_mechanisms_only(architecture: str) -> None:
     model = tiny_model(architecture)
     for name, member in MECHANISMS.members().items():
-        if member.guarantees.causal:
-            Economy.from_model(model, mechanism={"name": name}, block_size=BLOCK_SIZE)
-            continue
-        with pytest.raises(EconomyError, match=r"later tokens.*decoder.*posted_price"):
-            Economy.from_model(model, mechanism={"name": name}, block_size=BLOCK_SIZE)
+        for scope in member.scopes:
+            changes = {"mechanism": {"name": name, "scope": scope}, "block_size": BLOCK_SIZE}
+            if member(scope).guarantees.causal:
+                Economy.from_model(model, **changes)
+                continue
+            with pytest.raises(EconomyError, match=r"later tokens.*decoder.*posted_price"):
+                Economy.from_model(model, **changes)
 
 
 @pytest.mark.parametrize("block_size", [41, 128])
