@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
@@ -21,7 +21,8 @@ from agent_economy.errors import EconomyError
 from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
 from agent_economy.executors.masked import token_mask
 from agent_economy.executors.trace import contribution_norms
-from agent_economy.policies.base import Ablation, Ablations
+from agent_economy.policies.base import Ablation, Ablations, Features, Trace
+from agent_economy.policies.taylor import TaylorPolicy
 
 if TYPE_CHECKING:
     from agent_economy.tasks.utility import Utility
@@ -29,8 +30,25 @@ if TYPE_CHECKING:
 #: (model output, batch) -> the loss of each row
 RowLoss = Callable[[Any, dict[str, Any]], Tensor]
 
+#: (layer, hidden states on entry (B, L, D)) -> a value for each token and agent (B, L, N)
+RoughValue = Callable[[int, Tensor], Tensor]
+
 #: closed shares of all (token, agent) pairs that are tried unless told otherwise
 FRACTIONS = (0.01, 0.03, 0.1, 0.2, 0.35, 0.6)
+
+
+def first_order_value(trace: Trace) -> RoughValue:
+    """The rough value that a first-order readout of a dense pass gives."""
+    readout = TaylorPolicy()
+    readout.fit(trace)
+
+    def value(layer: int, hidden_BLD: Tensor) -> Tensor:
+        agents = readout.intercept_YN.shape[1]
+        agents_N = torch.arange(agents, device=hidden_BLD.device)
+        limit_BN = hidden_BLD.new_full((len(hidden_BLD), agents), torch.inf)
+        return readout.bid(Features(layer, 0, hidden_BLD, agents_N, limit_BN, None))
+
+    return value
 
 
 @torch.no_grad()
@@ -80,6 +98,7 @@ def measure_ablations(
     fractions: Sequence[float] = FRACTIONS,
     draws: int = 16,
     seed: int = 0,
+    value: RoughValue | None = None,
 ) -> Ablations:
     """Try random whole allocations on every batch and measure what each row loses.
 
@@ -93,6 +112,8 @@ def measure_ablations(
         fractions: closed shares of all (token, agent) pairs, each in (0, 1).
         draws: allocations per batch; one forward each.
         seed: of the draws, which are the same on every device.
+        value: (layer, hidden states on entry) -> what serving each token is roughly worth (B, L,
+            N), > 0, for the market-like draws; the norm of what agents add where None.
 
     Returns:
         ``draws`` ablations per batch, in order.
@@ -109,7 +130,10 @@ def measure_ablations(
     found: Ablations = []
     for batch in batches:
         mask_BL = token_mask(batch)
-        dense_output, hidden, density = _dense_pass(adapter, batch, mask_BL)
+        dense_output, hidden, norms = _dense_pass(adapter, batch)
+        rough = norms if value is None else [value(*each) for each in enumerate(hidden)]
+        flops_BLN = layer_tariff(adapter.shape, mask_BL).token_flops_BNL.transpose(1, 2)
+        density = [value_BLN.float() / flops_BLN for value_BLN in rough]
         reference = utility.reference(dense_output, batch)
 
         def loss_B(output: Any, batch: dict[str, Any]) -> Tensor:
@@ -177,35 +201,32 @@ def _quantiles(
     return sorted_BX.gather(1, rank_B[:, None])[:, 0]
 
 
-def _dense_pass(
-    adapter: Adapter, batch: dict[str, Any], mask_BL: Tensor
-) -> tuple[Any, list[Tensor], list[Tensor]]:
-    """The dense output, hidden states on entry to each layer, and a rough density there.
-
-    The rough value is the norm of what an agent adds to the residual stream; density is value per
-    FLOP of serving the token.
-    """
+def _dense_pass(adapter: Adapter, batch: dict[str, Any]) -> tuple[Any, list[Tensor], list[Tensor]]:
+    """The dense output; per layer, hidden states on entry and norms of what agents add there."""
     hidden: list[Tensor] = []
-    norms: list[list[Tensor]] = [[] for _ in adapter.sites]
+    norms: list[Tensor] = []
     shape = adapter.shape
 
     def on_layer(layer: int, hidden_BLD: Tensor) -> None:
         hidden.append(hidden_BLD)
 
     def on_heads(layer: int, x: Tensor) -> Tensor:
-        weight = projection_weight(adapter.sites[layer].attention_output)
-        norms[layer].append(contribution_norms(x.flatten(0, 1), weight, shape.head_dim))
+        norms.append(_norms_BLN(x, adapter.sites[layer].attention_output, shape.head_dim))
         return x
 
     def on_neurons(layer: int, x: Tensor) -> Tensor:
-        weight = projection_weight(adapter.sites[layer].ffn_output)
-        norms[layer].append(contribution_norms(x.flatten(0, 1), weight, shape.block_size))
+        heads_BLN = norms.pop()
+        blocks_BLN = _norms_BLN(x, adapter.sites[layer].ffn_output, shape.block_size)
+        norms.append(torch.cat((heads_BLN, blocks_BLN), -1))
         return x
 
     with hooked(adapter, on_layer, on_heads, on_neurons):
         output = adapter.model(**batch)
-    flops_BLN = layer_tariff(shape, mask_BL).token_flops_BNL.transpose(1, 2)
-    density = [
-        torch.cat(parts, -1).float().unflatten(0, mask_BL.shape) / flops_BLN for parts in norms
-    ]
-    return output, hidden, density
+    return output, hidden, norms
+
+
+def _norms_BLN(x: Float[Tensor, "B L W"], site: nn.Module, size: int) -> Float[Tensor, "B L N"]:
+    """Norm of what each slice of a projection's input adds to the residual stream."""
+    norm_TN = contribution_norms(x.flatten(0, 1), projection_weight(site), size)
+    norm_BLN: Tensor = norm_TN.unflatten(0, x.shape[:2])
+    return norm_BLN

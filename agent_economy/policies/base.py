@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -101,14 +102,21 @@ class Policy(nn.Module, ABC):
 
     name: ClassVar[str]
     #: whether it learns from what its bids won, so that ``observe`` is called
-    observes: ClassVar[bool] = False
+    observes: bool = False
+    #: whether ``fit`` needs measured ablations beside the trace
+    needs_ablations: bool = False
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.seed = seed
 
-    def fit(self, trace: Trace) -> None:
-        """Learn valuations from a calibration pass; nothing to learn by default."""
+    def fit(self, trace: Trace, ablations: Ablations | None = None) -> None:
+        """Learn valuations from calibration; nothing to learn by default.
+
+        Args:
+            trace: what the agents did in a dense pass.
+            ablations: what whole allocations cost; given where ``needs_ablations`` says so.
+        """
 
     @abstractmethod
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
@@ -138,3 +146,10 @@ class Policy(nn.Module, ABC):
     def extra_repr(self) -> str:
         """The policy's name, for printing."""
         return f"name={self.name!r}"
+
+
+def draws(seed: int, step: int, layer: int, device: torch.device) -> torch.Generator:
+    """A generator whose stream depends on the seed, the step and the layer alone."""
+    # odd multipliers spread neighbouring (seed, step, layer) far apart
+    spread = seed * 0x9E3779B1 + step * 0x85EBCA6B + layer * 0xC2B2AE35
+    return torch.Generator(device).manual_seed(spread % (1 << 63))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agent_economy.policies.base import Features, Policy
+from agent_economy.policies.base import Features, Policy, draws
 
 
 class RandomPolicy(Policy):
@@ -19,12 +19,15 @@ class RandomPolicy(Policy):
 
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
         """A fresh draw for this step and layer."""
-        rows, length, _ = features.hidden_BLD.shape
-        shape = (rows, length, len(features.agents_N))
-        generator = torch.Generator(features.hidden_BLD.device)
-        # odd multipliers spread neighbouring (seed, step, layer) far apart
-        generator.manual_seed(
-            (self.seed * 0x9E3779B1 + features.step * 0x85EBCA6B + features.layer * 0xC2B2AE35)
-            % (1 << 63)
+        hidden_BLD, agents = features.hidden_BLD, features.limit_BN.shape[1]
+        rows, length, _ = hidden_BLD.shape
+        generator = draws(self.seed, features.step, features.layer, hidden_BLD.device)
+        # Tokens come first, so that later tokens leave earlier draws as they were; every agent of
+        # the layer is drawn for, so that it draws the same whoever else bids like this.
+        uniform_LBN = torch.rand(
+            (length, rows, agents),
+            generator=generator,
+            device=hidden_BLD.device,
+            dtype=hidden_BLD.dtype,
         )
-        return 2 * torch.rand(shape, generator=generator, device=features.hidden_BLD.device)
+        return 2 * uniform_LBN.transpose(0, 1)[..., features.agents_N]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from agent_economy.errors import EconomyError
-from agent_economy.policies.base import Features, LayerTrace, Policy, Trace
+from agent_economy.policies.base import Ablations, Features, LayerTrace, Policy, Trace
 
 _RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
@@ -46,22 +46,12 @@ class ReadoutPolicy(Policy):
     def valuation(self, layer: LayerTrace) -> Float[Tensor, "T N"]:
         """What serving each token was worth, in any unit, >= 0."""
 
-    def fit(self, trace: Trace) -> None:
+    def fit(self, trace: Trace, ablations: Ablations | None = None) -> None:
         """Measure valuations, regress them on hidden states, scale the mean to one credit."""
         values = [self.valuation(layer).double() for layer in trace]
-        scale = torch.stack([value.mean() for value in values]).mean()
-        if not scale.isfinite():
-            raise EconomyError(
-                f"policy {self.name!r} measured values that are not numbers; "
-                "check the calibration loss for NaN or infinity"
-            )
-        if not scale > 0:
-            raise EconomyError(
-                f"policy {self.name!r} measured no value on the calibration batch; "
-                "calibrate on more text, or on a loss that depends on the output"
-            )
+        scale = mean_value(self.name, values)
         fitted = [
-            _ridge(layer.hidden_TD, value / scale) if self.per_token else None
+            ridge(layer.hidden_TD, value / scale) if self.per_token else None
             for layer, value in zip(trace, values, strict=True)
         ]
         hidden = trace[0].hidden_TD
@@ -94,14 +84,34 @@ class ReadoutPolicy(Policy):
         x_BLD = layer_norm(hidden_BLD, hidden_BLD.shape[-1:])
         rows, length, width = x_BLD.shape
         bid = torch.addmm(intercept_N, x_BLD.reshape(-1, width).to(weight_DN), weight_DN)
-        return torch.maximum(bid, floor_N).view(rows, length, -1)
+        return torch.maximum(bid, floor_N).view(rows, length, -1).to(hidden_BLD)
 
     def flops_per_token(self, hidden: int, agents: int) -> int:
         """A normalisation and a matrix product."""
         return 8 * hidden + 2 * hidden * agents
 
 
-def _ridge(hidden_TD: Tensor, value_TN: Tensor) -> tuple[Tensor, Tensor, float]:
+def mean_value(name: str, values: list[Tensor]) -> Tensor:
+    """Mean over layers, tokens and agents of what a policy measured.
+
+    Raises:
+        EconomyError: it measured nothing, or something that is no number.
+    """
+    scale = torch.stack([value.mean() for value in values]).mean()
+    if not scale.isfinite():
+        raise EconomyError(
+            f"policy {name!r} measured values that are not numbers; "
+            "check the calibration loss for NaN or infinity"
+        )
+    if not scale > 0:
+        raise EconomyError(
+            f"policy {name!r} measured no value on the calibration batch; "
+            "calibrate on more text, or on a loss that depends on the output"
+        )
+    return scale
+
+
+def ridge(hidden_TD: Tensor, value_TN: Tensor) -> tuple[Tensor, Tensor, float]:
     """Weights (D, N), the centre of the features (D,), and the held-out R2."""
     x_TD = layer_norm(hidden_TD, hidden_TD.shape[-1:]).double()
     held = torch.arange(len(x_TD), device=x_TD.device) % 4 == 3
