@@ -86,4 +86,9 @@ def said(estimate: Estimate | pd.Series, digits: int = 2) -> str:
 
 
 def _tensors(table: pd.DataFrame, *columns: str) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.from_numpy(table[column].to_numpy(copy=True)) for column in columns)
+    """Columns as tensors: labels whole, everything else in double precision."""
+    found = (torch.from_numpy(table[column].to_numpy(copy=True)) for column in columns)
+    return tuple(
+        each if column in ("text", "group") else each.double()
+        for column, each in zip(columns, found, strict=True)
+    )

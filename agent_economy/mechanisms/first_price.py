@@ -5,10 +5,9 @@ compute a price, and everybody to guess one: an agent gains by bidding just abov
 win, so declared bids fall short of values.
 
     inputs      as for the uniform price
-    price       an agent's own bid per GFLOP of what it buys, its share of its unit's set-up fee
-                included (B, L, N); where nothing was bought, what serving the token would have
-                paid per GFLOP; credits per GFLOP
-    payment     exactly the bid, brought down to what the wallet can pay: the set-up fee is in it
+    price       every bid's own density (B, L, N): credits offered per GFLOP of serving the token
+    payment     exactly the bid, brought down to what the wallet can pay; set-up fees count against
+                supply and in who wins, and are not billed on top
     guarantees  feasible; monotone; relaxed form straight-through; not causal; not truthful, with
                 one bid or with many (compare ``uniform_price``, ``vcg``)
     complexity  O(I log I)
@@ -31,7 +30,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agent_economy.mechanisms.base import State
-from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Goods
+from agent_economy.mechanisms.goods import Goods
 from agent_economy.mechanisms.greedy_density import GreedyDensity
 
 
@@ -39,26 +38,15 @@ class FirstPrice(GreedyDensity):
     """Greedy winners that pay their bids; see the module's heading."""
 
     name = "first_price"
-    flops_per_bid = 52
+    flops_per_bid = 48
+    bills_fees = False
 
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         gate_BNL, _, state = super()._allocate(goods, state)
-        return gate_BNL, _own_price(goods, gate_BNL), state
+        return gate_BNL, goods.density_BNL, state
 
     def _relax(
         self, goods: Goods, state: State, temperature: float
     ) -> tuple[Tensor, Tensor, State]:
         gate_BNL, _, state = super()._relax(goods, state, temperature)
-        return gate_BNL, _own_price(goods, gate_BNL.detach()), state
-
-
-def _own_price(goods: Goods, gate_BNL: Tensor) -> Tensor:
-    """The price (B, N, L) at which the settlement's bill is the bid itself.
-
-    A served token is billed its own FLOPs and an even share of its unit's fee.
-    """
-    tariff, dtype = goods.tariff, goods.value_BNL.dtype
-    served_BU = goods.over_units(gate_BNL.to(dtype).sum(-1, keepdim=True)).sum(-1)
-    fee_BU = tariff.setup_flops_BU * (served_BU > 0) / served_BU.clamp(min=1)
-    billed_BNL = tariff.double_BNL + goods.over_agents(fee_BU, 0.0)
-    return goods.value_BNL * (goods.pace_BNL * (FLOPS_PER_GFLOP / billed_BNL)).to(dtype)
+        return gate_BNL, goods.density_BNL, state

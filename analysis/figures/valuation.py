@@ -97,7 +97,7 @@ class Valuation(Figure):
             f"{said(equal.loc[best])}; a line through zero over all budgets explains "
             f"{said(at.loc[(best, MARKET, 'r2_origin')])} of what its market's allocations cost."
         ]
-        if "constant" in equal.index and best != "constant":
+        if best != "constant" and equal["value"].get("constant", float("nan")) >= 0:
             found.append(f"Counting closed pairs alone (constant): {said(equal.loc['constant'])}.")
         curses = at.xs(("random_tokens", "bias"), level=("family", "statistic"))
         cursed = [policy for policy, row in curses.iterrows() if row["low"] > 1]

@@ -48,7 +48,7 @@ def test_soft_winners_pay_the_served_share_of_their_bid(market: Market) -> None:
     assert torch.allclose(clearing.payment_BLN, bill_BLN, rtol=1e-9, atol=1e-12)
 
 
-def test_the_price_counts_the_set_up_fee() -> None:
+def test_set_up_fees_are_not_billed_on_top() -> None:
     # One head of 10 FLOPs a token; opening it costs 2 tokens * 5; one token is served.
     tariff = Tariff(torch.tensor([[[10]]]), torch.tensor([5]), torch.ones(1, 2).bool())
     bid_BLN = torch.tensor([[[6.0], [1.0]]], dtype=torch.float64)
@@ -56,8 +56,9 @@ def test_the_price_counts_the_set_up_fee() -> None:
     market = Market(bid_BLN, tariff, torch.tensor([[10, 10]]), torch.ones(1).bool(), limit_BN)
     clearing, _ = market.clear(FirstPrice())
     assert clearing.allocation_BLN[0].tolist() == [[1], [0]]
-    assert clearing.payment_BLN[0].tolist() == [[6.0], [0.0]]
-    assert clearing.price[0].tolist() == [[6.0 / 20 * 1e9], [1.0 / 20 * 1e9]]
+    assert clearing.spend_flops.tolist() == [20]
+    assert clearing.payment_BLN[0].flatten().tolist() == pytest.approx([6.0, 0.0])
+    assert clearing.price[0].flatten().tolist() == pytest.approx([6.0 / 10 * 1e9, 1.0 / 10 * 1e9])
 
 
 def test_a_higher_bid_costs_what_it_adds() -> None:
@@ -67,8 +68,12 @@ def test_a_higher_bid_costs_what_it_adds() -> None:
     for own in (2.5, 9.0):
         bid_BLN = torch.tensor([[[own, 2.0]]], dtype=torch.float64)
         market = Market(bid_BLN, tariff, torch.tensor([[10]]), torch.ones(2).bool(), limit_BN)
-        assert market.clear(FirstPrice())[0].payment_BLN.flatten().tolist() == [own, 0.0]
-        assert market.clear(GreedyDensity())[0].payment_BLN.flatten().tolist() == [2.0, 0.0]
+        assert market.clear(FirstPrice())[0].payment_BLN.flatten().tolist() == pytest.approx(
+            [own, 0]
+        )
+        assert market.clear(GreedyDensity())[0].payment_BLN.flatten().tolist() == pytest.approx(
+            [2, 0]
+        )
 
 
 def _scarce_B11(market: Market, scope: Scope) -> torch.Tensor:
