@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter
 
 from analysis.reallocation import BIDS, LOTS, MARKET, MASK
 from analysis.style import line_styles, percent, words
@@ -19,7 +21,7 @@ def arm_styles(mechanisms: Sequence[str]) -> dict[str, dict[str, Any]]:
     mark = {"markersize": 5.0}
     return {
         **{name: {**style, **mark} for name, style in line_styles(mechanisms).items()},
-        BIDS: {"color": "#7a7a7a", "marker": "v", **mark},
+        BIDS: {"color": "#8c6d31", "marker": "v", **mark},
         MASK: {"color": "#CC79A7", "marker": "s", **mark},
         LOTS: {"color": "black", "marker": "x", "markeredgecolor": "black", **mark},
     }
@@ -39,6 +41,13 @@ def supplies(ax: Axes, budgets: pd.Series) -> None:
     ax.set_xlim(found[0] - room, found[-1] + room)
     ax.set_xticks(found, [percent(budget) for budget in found])
     ax.set_xlabel("supply, % of dense agent FLOPs")
+
+
+def as_points(axis: Axis) -> None:
+    """Write an axis of differences between shares in percentage points."""
+    axis.set_major_formatter(
+        FuncFormatter(lambda share, _: f"{100 * share:+.3g}" if share else "0")
+    )
 
 
 def of_market(rows: pd.DataFrame, market: tuple[str, ...]) -> pd.DataFrame:

@@ -68,7 +68,7 @@ def answer(rows: pd.DataFrame) -> str:
 
 def points(share: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return f"{'+' if share > 0 else ''}{number(100 * share)}"
+    return f"{100 * share:+.2f}"
 
 
 def _word(low: float, high: float) -> str:

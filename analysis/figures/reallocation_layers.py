@@ -10,8 +10,8 @@ from analysis.cells import SCARCE
 from analysis.figures.base import Figure, Missing
 from analysis.lines import draw_interval, legend_below, panels
 from analysis.reallocation import ALL_LAYERS, MARKET, RIVALS, VALUES, estimates, lead_market
-from analysis.reallocation_arms import SCENARIO, arm_label, arm_styles, of_market
-from analysis.style import percent, percentages
+from analysis.reallocation_arms import SCENARIO, arm_label, arm_styles, as_points, of_market
+from analysis.style import percent
 
 
 class ReallocationLayers(Figure):
@@ -64,9 +64,9 @@ class ReallocationLayers(Figure):
             ax.set_xlabel("layer")
             ax.xaxis.get_major_locator().set_params(integer=True)
         axes[0, 0].set_ylabel(
-            f"change of share at {percent(data['budget_fraction'].iloc[0])} supply"
+            f"change of share, points, at {percent(data['budget_fraction'].iloc[0])} supply"
         )
-        percentages(axes[0, 0].yaxis)
+        as_points(axes[0, 0].yaxis)
         legend_below(canvas, axes, columns=5)
         return canvas
 

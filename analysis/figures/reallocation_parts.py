@@ -10,8 +10,8 @@ from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure, Missing
 from analysis.lines import legend_below, panels
 from analysis.reallocation import ALL_LAYERS, MARKET, RIVALS, VALUES, estimates, lead_market
-from analysis.reallocation_arms import SCENARIO, of_market
-from analysis.style import percent, percentages, words
+from analysis.reallocation_arms import SCENARIO, as_points, of_market
+from analysis.style import percent, words
 
 _COMPOSITION, _WITHIN = "#56B4E9", "#E69F00"
 
@@ -68,8 +68,8 @@ class ReallocationParts(Figure):
             ax.grid(False, axis="x")
             ax.axhline(0, color="#555555", linewidth=0.8)
             ax.set_title(VALUES[value])
-            ax.set_ylabel("change of share")
-            percentages(ax.yaxis)
+            ax.set_ylabel("change of share,\npoints")
+            as_points(ax.yaxis)
             ax.margins(y=0.16)
         market = data.iloc[0]
         canvas.suptitle(

@@ -73,7 +73,7 @@ class ReallocationSpread(Figure):
             ):
                 dense = part[(part["quantity"] == "dense") & (part["arm"] == MARKET)]
                 ax.plot(dense[x], dense["mean"], label="dense", **BELOW)
-                for arm in (MARKET, *RIVALS):
+                for place, arm in enumerate((MARKET, *RIVALS)):
                     line = part[part["arm"] == arm].set_index("quantity")
                     if "change" not in line.index:
                         continue
@@ -81,8 +81,11 @@ class ReallocationSpread(Figure):
                     shift = level["mean"].to_numpy() - change["mean"].to_numpy()
                     style = styles[arm if arm != MARKET else market[0]]
                     bounds = level["mean"], change["low"] + shift, change["high"] + shift
-                    draw = errors if x == "budget_fraction" else _band
-                    draw(ax, level[x], *bounds, arm_label(market, arm), style)
+                    label = arm_label(market, arm)
+                    if x == "layer":
+                        draw_interval(ax, level[x], *bounds, label=label, **style)
+                    else:  # side by side, so that bars do not cover each other
+                        errors(ax, level[x] + 0.006 * (place - 1.5), *bounds, label, style)
             axes[0, column].set_title(title)
             supplies(axes[0, column], rows["budget_fraction"])
             axes[1, column].set_xlabel(f"layer, at {percent(scarce)} supply")
@@ -105,8 +108,3 @@ class ReallocationSpread(Figure):
             supply = percent(whole["budget_fraction"].iloc[0])
             sentences.append(f"{title[0].upper()}{title[1:]}, {supply} supply: {', '.join(said)}.")
         return sentences
-
-
-def _band(ax: object, x: object, *bounds: object) -> None:
-    middle, low, high, label, style = bounds
-    draw_interval(ax, x, middle, low, high, label=label, **style)
