@@ -96,7 +96,7 @@ def measure_ablations(
     batches: Iterable[dict[str, Any]],
     utility: Utility,
     fractions: Sequence[float] = FRACTIONS,
-    draws: int = 16,
+    draws: int = 32,
     seed: int = 0,
     value: RoughValue | None = None,
 ) -> Ablations:

@@ -59,14 +59,15 @@ class BanditPolicy(WrappingPolicy):
     def factor(self, features: Features) -> Float[Tensor, "N"]:
         """The arm that each agent of the layer plays in this forward."""
         agents, device = features.limit_BN.shape[1], features.hidden_BLD.device
-        even_NK = torch.full((agents, len(self.factors)), 1 / len(self.factors), device=device)
-        chance_NK = self.table("chance", features.layer, even_NK.double())
+        factors_K = torch.tensor(self.factors, device=device, dtype=torch.float64)
+        even_NK = torch.full_like(factors_K, 1 / len(factors_K)).repeat(agents, 1)
+        chance_NK = self.table("chance", features.layer, even_NK)
         generator = draws(self.seed, features.step, features.layer, device)
         uniform_N1 = torch.rand(agents, 1, generator=generator, device=device, dtype=torch.float64)
         # The last sum may round to less than one.
         passed_NK = chance_NK.cumsum(1)[:, :-1] <= uniform_N1
         self._arm_N[features.layer] = arm_N = passed_NK.sum(1)
-        return torch.tensor(self.factors, device=device, dtype=torch.float64)[arm_N]
+        return factors_K[arm_N]
 
     def learn(self, valued: Outcome) -> None:
         """Reward the arms that were played."""

@@ -21,6 +21,7 @@ class Features(NamedTuple):
         agents_N: which of the layer's agents this call bids for.
         limit_BN: credits that each agent of the layer may spend on each row.
         price: the layer's last price, broadcastable to (B, L, N); None before the first.
+        position: tokens of the sequence that earlier forwards bid for.
     """
 
     layer: int
@@ -29,6 +30,7 @@ class Features(NamedTuple):
     agents_N: Int[Tensor, "n"]
     limit_BN: Float[Tensor, "B N"]
     price: Tensor | None
+    position: int = 0
 
 
 class Outcome(NamedTuple):

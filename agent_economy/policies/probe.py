@@ -26,7 +26,7 @@ from agent_economy.policies.readout import mean_value, ridge
 
 #: Steps of Adam on the intercepts, which live on the scale of their agent's mean value, and on the
 #: weights, divided by the width of the hidden state: so far a step can move a value at most.
-_INTERCEPT_STEP, _WEIGHT_STEP = 0.03, 0.1
+_INTERCEPT_STEP, _WEIGHT_STEP = 0.05, 0.4
 #: Passes over the batches, and passes without progress on the held-out quarter before it ends.
 _PASSES, _PATIENCE = 60, 8
 #: Where the error turns from squared to absolute, in units of log.

@@ -25,9 +25,9 @@ class RandomPolicy(Policy):
         # Tokens come first, so that later tokens leave earlier draws as they were; every agent of
         # the layer is drawn for, so that it draws the same whoever else bids like this.
         uniform_LBN = torch.rand(
-            (length, rows, agents),
+            (features.position + length, rows, agents),
             generator=generator,
             device=hidden_BLD.device,
             dtype=hidden_BLD.dtype,
         )
-        return 2 * uniform_LBN.transpose(0, 1)[..., features.agents_N]
+        return 2 * uniform_LBN[features.position :].transpose(0, 1)[..., features.agents_N]

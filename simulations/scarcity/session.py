@@ -13,10 +13,11 @@ from agent_economy.adapters import Adapter, adapter_for
 from agent_economy.config import Named
 from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
+from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import token_mask
 from agent_economy.executors.trace import trace
 from agent_economy.metrics.attention import AttentionSpread, attention_spread
-from agent_economy.policies import Trace
+from agent_economy.policies import Ablations, Trace
 from agent_economy.registry import build
 from agent_economy.rivals import RIVALS, Evidence
 from agent_economy.rivals.base import plan_loss
@@ -126,8 +127,16 @@ class Session:
     @lru_cache(maxsize=16)  # noqa: B019 - a session lives as long as the run
     def _policy(self, name: str, seed: int) -> Any:
         policy = build_policy(Named(name=name), seed)
-        policy.fit(self.stream(seed).trace)
+        stream = self.stream(seed)
+        policy.fit(stream.trace, self._ablations(seed) if policy.needs_ablations else None)
         return policy
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _ablations(self, seed: int) -> Ablations:
+        """What whole allocations cost on the seed's calibration texts."""
+        stream, adapter = self.stream(seed), adapter_for(self.model, self.config.block_size)
+        value, draws = first_order_value(stream.trace), seed_for(seed, "ablations")
+        return measure_ablations(adapter, stream.calibration, self.utility, seed=draws, value=value)
 
     @lru_cache(maxsize=64)  # noqa: B019
     def plan(self, name: str, budget_fraction: float, seed: int) -> Tensor:
