@@ -25,11 +25,16 @@ class MechanismConfig(Named):
     """How the market clears.
 
     Attributes:
-        scope: over which tokens one budget is cleared, layer by layer.
+        scope: over which tokens one budget is cleared.
+        timing: ``spot`` clears layer by layer, each with its own share of supply; ``forward`` makes
+            one market of all layers before the first one runs, with bids predicted from what enters
+            it; ``trace`` does so with the hidden states of a dense pass, whose FLOPs are reported
+            beside (``Receipt.trace_flops``) and not paid for: a study of what foresight is worth.
     """
 
     name: str = "uniform_price"
     scope: Literal["token", "sequence", "batch"] = "sequence"
+    timing: Literal["spot", "forward", "trace"] = "spot"
 
 
 class WalletConfig(StrictModel):

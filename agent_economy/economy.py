@@ -75,7 +75,12 @@ class Economy(nn.Module):
             build(BANKRUPTCY_RULES, config.wallet.bankruptcy),
         )
         self.market = Market(
-            shape, settlement, build_mechanism(config.mechanism), self._fixed(), config.seed
+            shape,
+            settlement,
+            build_mechanism(config.mechanism),
+            self._fixed(),
+            config.seed,
+            config.mechanism.timing,
         )
         self.market.budget_fraction = config.budget_fraction
         # Measuring contributions costs time; only this income rule reads them.
@@ -149,12 +154,14 @@ class Economy(nn.Module):
         Who bids how and how the market clears are as before, too; settings of ``market`` stay.
         """
         state = {key: value.detach().clone() for key, value in self.economy_state().items()}
-        policies, mechanism = list(self.population.policies), self.market.mechanism
+        policies, market = list(self.population.policies), self.market
+        terms = market.mechanism, market.timing
         config = self.config
         try:
             yield
         finally:
-            self.population.policies, self.market.mechanism = policies, mechanism
+            self.population.policies = policies
+            market.set_mechanism(*terms)
             self.config = config
             self.load_economy_state(state)
 
@@ -174,7 +181,7 @@ class Economy(nn.Module):
             EconomyError: it is unknown, or looks ahead on a decoder.
         """
         self._refuse_peeking(config)
-        self.market.set_mechanism(build_mechanism(config))
+        self.market.set_mechanism(build_mechanism(config), config.timing)
         self.config = self.config.model_copy(update={"mechanism": config})
 
     @property
@@ -185,9 +192,16 @@ class Economy(nn.Module):
     def trace(
         self, batches: Iterable[dict[str, Any]], loss: ProbeLoss, *, probes: int = 2
     ) -> Trace:
-        """A dense pass that measures every agent; see ``executors.trace``."""
+        """A dense pass that measures every agent; see ``executors.trace``.
+
+        Where contracts are made ahead, hidden states are those that enter the first layer: all
+        that bids will be read from.
+        """
         seed = seed_for(self.config.seed, "trace")
-        return trace(self.adapter, batches, loss, probes=probes, seed=seed)
+        measured = trace(self.adapter, batches, loss, probes=probes, seed=seed)
+        if self.market.timing != "forward":
+            return measured
+        return [layer._replace(hidden_TD=measured[0].hidden_TD) for layer in measured]
 
     def calibrate(
         self,
@@ -225,6 +239,9 @@ class Economy(nn.Module):
             ablations = measure_ablations(
                 self.adapter, batches, utility, draws=draws, seed=seed, value=value
             )
+            if self.market.timing == "forward":
+                layers = len(measured)
+                ablations = [each._replace(hidden=each.hidden[:1] * layers) for each in ablations]
         for policy in self.policies:
             policy.fit(measured, ablations)
 
@@ -234,8 +251,8 @@ class Economy(nn.Module):
         """Everything that lasts between forwards, the model apart, as named tensors."""
         state = {f"population.{k}": v for k, v in self.population.state_dict().items()}
         state |= {f"ledger.{k}": v for k, v in self.ledger.state_dict().items()}
-        for layer, kept in enumerate(self.market.states):
-            state |= {f"mechanism.{layer}.{k}": v for k, v in kept.items()}
+        for market, kept in enumerate(self.market.states):
+            state |= {f"mechanism.{market}.{k}": v for k, v in kept.items()}
         for layer, price in enumerate(self.market.prices):
             if price is not None:
                 state[f"price.{layer}"] = price
@@ -254,7 +271,8 @@ class Economy(nn.Module):
         self.population.load_state_dict(part("population."))
         self.ledger.load_state_dict(part("ledger."))
         layers = range(self.population.layers)
-        self.market.states = [part(f"mechanism.{layer}.") for layer in layers]
+        markets = range(len(self.market.states))
+        self.market.states = [part(f"mechanism.{market}.") for market in markets]
         prices = part("price.")
         self.market.prices = [prices.get(str(layer)) for layer in layers]
         for index, policy in enumerate(self.policies):

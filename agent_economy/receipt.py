@@ -17,6 +17,8 @@ from agent_economy.mechanisms.base import Clearing
 class Receipt:
     """FLOPs, prices and payments of one forward. All counts leave padding out.
 
+    A forward that goes on from a cache reports the whole sequence so far.
+
     Attributes:
         tariff: the price list of every layer.
         mask_BL: real tokens.
@@ -26,6 +28,8 @@ class Receipt:
         market_flops_Y: what bidding and clearing cost per token in each layer, paid out of supply
             before agents were served; 0 where no market was run.
         fixed: FLOPs that no agent can save, reported beside.
+        trace_flops: agent FLOPs of the dense pass that a traced market looked at before; not part
+            of spend, which makes traced markets a study and no saving.
         optimal_welfare: the linear program's optimum for the same bids and supply, over all
             layers; None where it was not measured.
         timings_ms: clock readings per phase of the market.
@@ -37,6 +41,7 @@ class Receipt:
     supply_flops_BL: Int[Tensor, "B L"]
     market_flops_Y: list[int]
     fixed: FixedFlops
+    trace_flops: int = 0
     optimal_welfare: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 

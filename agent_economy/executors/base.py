@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 class Gatekeeper(Protocol):
     """What an executor needs of a market."""
 
-    def open(self, mask_BL: Bool[Tensor, "B L"]) -> None:
-        """A forward begins on these real tokens."""
+    def open(self, mask_BL: Bool[Tensor, "B L"], past: int = 0) -> None:
+        """A forward begins on these real tokens, the first ``past`` of which are in a cache."""
+
+    @property
+    def needs_trace(self) -> bool:
+        """Whether ``contract`` must be called with a dense pass's hidden states first."""
+
+    def contract(self, hidden_YBLD: list[Tensor]) -> None:
+        """Clear all layers at once."""
 
     def trade(
-        self, layer: int, hidden_BLD: Float[Tensor, "B L D"]
-    ) -> Float[Tensor, "B L N"] | None:
-        """Gates of one layer, or None where everybody is served."""
+        self, layer: int, hidden_BLD: Float[Tensor, "B l D"]
+    ) -> Float[Tensor, "B l N"] | None:
+        """Gates of one layer for the tokens that run now, or None where everybody is served."""
 
     def served(self, layer: int, contribution_N: Float[Tensor, "N"]) -> None:
         """What the layer's agents were measured to add to the residual stream."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from agent_economy.adapters import Adapter
@@ -46,8 +47,11 @@ class MaskedExecutor(Executor):
         shape = self.adapter.shape
         gates: dict[int, Tensor] = {}
         heads: dict[int, Tensor] = {}
-        mask_BL = token_mask(batch)
-        market.open(mask_BL)
+        whole_BL, past = token_mask(batch), cached_tokens(batch)
+        mask_BL = whole_BL[:, past:]
+        market.open(whole_BL, past)
+        if market.needs_trace:
+            market.contract(self._foresee(batch, past))
 
         def on_layer(layer: int, hidden_BLD: Tensor) -> None:
             gate_BLN = market.trade(layer, hidden_BLD)
@@ -74,28 +78,50 @@ class MaskedExecutor(Executor):
             output = self.adapter.model(**batch)
         return output, market.close()
 
+    @torch.no_grad()
+    def _foresee(self, batch: dict[str, Any], past: int) -> list[Tensor]:
+        """Hidden states on entry to every layer in a dense pass."""
+        if past:
+            raise EconomyError(
+                "a traced market cannot go on from a cache, which its dense pass would fill twice; "
+                "choose timing = 'spot' or 'forward' to decode"
+            )
+        hidden: list[Tensor] = []
 
-def token_mask(batch: dict[str, Any]) -> Tensor:
-    """Real tokens (B, L) of a batch; all of them where it has no attention mask.
+        def on_layer(layer: int, hidden_BLD: Tensor) -> None:
+            hidden.append(hidden_BLD)
+
+        def leave(layer: int, x: Tensor) -> Tensor:
+            return x
+
+        with hooked(self.adapter, on_layer, leave, leave):
+            self.adapter.model(**{**batch, "use_cache": False} if "use_cache" in batch else batch)
+        return hidden
+
+
+def cached_tokens(batch: dict[str, Any]) -> int:
+    """Tokens that a key/value cache holds already."""
+    cache = batch.get("past_key_values")
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def token_mask(batch: dict[str, Any]) -> Bool[Tensor, "B L"]:
+    """Real tokens of a batch, those in a key/value cache included.
 
     Raises:
-        EconomyError: the mask is not one value per token, or the batch goes on from a cache.
+        EconomyError: the mask is not one value per token.
     """
-    cache = batch.get("past_key_values")
-    if cache is not None and cache.get_seq_length() > 0:
-        raise EconomyError(
-            "decoding with a key/value cache is not there yet; run the whole prefix without one"
-        )
     tokens = batch.get("input_ids")
     if tokens is None:
         tokens = batch["inputs_embeds"][..., 0]
+    shape = tokens.shape[0], cached_tokens(batch) + tokens.shape[1]
     mask = batch.get("attention_mask")
     if mask is None:
-        return torch.ones(tokens.shape, dtype=torch.bool, device=tokens.device)
-    if mask.shape != tokens.shape:
+        return torch.ones(shape, dtype=torch.bool, device=tokens.device)
+    if mask.shape != shape:
         raise EconomyError(
-            f"the attention mask has shape {tuple(mask.shape)}, the tokens {tuple(tokens.shape)}; "
-            "give one mask value per token"
+            f"the attention mask has shape {tuple(mask.shape)}, the tokens {shape}; "
+            "give one mask value per token, those in the cache included"
         )
     return mask.bool()  # type: ignore[no-any-return]
 
@@ -126,4 +152,4 @@ def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor) -> Tensor:
     parts = in_blocks(sample, weight.shape[1], -1)
     added = torch.bmm(parts.transpose(0, 1), weight)
     norm: Tensor = torch.linalg.vector_norm(added, dim=-1)
-    return norm.sum(1) * _STRIDE
+    return norm.sum(1) * (x.shape[1] / x[:, ::_STRIDE].shape[1])

@@ -199,8 +199,13 @@ class Gates:
     def __init__(self, gates: dict[int, Tensor]) -> None:
         self.gates = gates
 
-    def open(self, mask_BL: Tensor) -> None:
+    needs_trace = False
+
+    def open(self, mask_BL: Tensor, past: int = 0) -> None:
         """Nothing to prepare."""
+
+    def contract(self, hidden_YBLD: list[Tensor]) -> None:
+        """Nothing to contract."""
 
     def trade(self, layer: int, hidden_BLD: Tensor) -> Tensor | None:
         """The gates given."""

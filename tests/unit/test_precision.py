@@ -57,16 +57,17 @@ def test_a_prefix_is_served_alike_whatever_follows_when_wallets_bind() -> None:
         assert torch.equal(short, long)
 
 
-def test_going_on_from_a_cache_is_refused() -> None:
+def test_a_cache_that_somebody_else_filled_is_refused() -> None:
     model = tiny_model("gpt2", "lm")
+    config = {"name": "posted_price"}
     economy = Economy.from_model(
-        model, policy=CONSTANT, mechanism={"name": "posted_price"}, block_size=BLOCK_SIZE
+        model, mechanism=config, policy={"name": "constant"}, block_size=BLOCK_SIZE
     )
-    ids = torch.randint(5, 50, (1, 6))
+    ids = torch.arange(6)[None]
     cache = DynamicCache(config=model.config)
     with torch.no_grad():
         model(input_ids=ids, past_key_values=cache, use_cache=True)
-        with pytest.raises(EconomyError, match="not there yet"):
+        with pytest.raises(EconomyError, match="not filled by this economy"):
             economy(input_ids=ids[:, -1:], past_key_values=cache)
 
 
