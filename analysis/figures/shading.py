@@ -55,7 +55,7 @@ class Shading(Figure):
     def draw(self, data: pd.DataFrame) -> Canvas:
         """Gains over numbers of agents."""
         markets = list(dict.fromkeys(data["market"]))
-        canvas, axes = panels(rows=2, columns=len(markets), height_in=3.0, share_y=True)
+        canvas, axes = panels(rows=2, columns=len(markets), height_in=3.0, share_y="row")
         styles = line_styles(list(dict.fromkeys(data["mechanism"])))
         for (row, judged), (column, market) in (
             (one, other) for one in enumerate((BEST, FIXED)) for other in enumerate(markets)
@@ -70,20 +70,25 @@ class Shading(Figure):
                     continue
                 if deviation == ONE_BID and mechanism not in _truthful(part):
                     continue
-                style = dict(styles[mechanism])
-                if deviation != ALL_BIDS:
-                    style |= {"linestyle": ":" if deviation == ONE_BID else "--", "marker": ""}
                 line = line.sort_values("agents")
-                bounds = line["value"], line["low"].fillna(line["value"]), line["high"]
                 label = words(mechanism) + _LABELS[deviation]
-                whiskers(ax, line["agents"], *bounds, label=label, **style)
+                if deviation == ALL_BIDS:
+                    bounds = line["value"], line["low"].fillna(line["value"]), line["high"]
+                    whiskers(ax, line["agents"], *bounds, label=label, **styles[mechanism])
+                    continue
+                look = "dotted" if deviation == ONE_BID else "dashed"
+                colour = styles[mechanism]["color"]
+                ax.plot(line["agents"], line["value"], color=colour, linestyle=look, label=label)
             ax.set_xscale("log")
             agents = sorted(part["agents"].unique())
             ax.set_xticks(agents, [str(n) for n in agents], fontsize=8)
             ax.minorticks_off()
             ax.set_yscale("symlog", linthresh=_FLOOR)
-            ax.set_ylim(-_FLOOR / 4, 1.6)
-            ax.yaxis.set_major_locator(FixedLocator([0, 1e-4, 1e-3, 1e-2, 1e-1, 1]))
+            # One factor for all can lose, too.
+            losses = [-(10.0**power) for power in range(-4, 0)] if judged == FIXED else []
+            ax.set_ylim(-0.3 if losses else -_FLOOR / 4, 1.6)
+            ticks = [*losses, 0, *(10.0**power for power in range(-4, 1))]
+            ax.yaxis.set_major_locator(FixedLocator(ticks))
             ax.yaxis.set_minor_locator(FixedLocator([]))
             percentages(ax.yaxis)
             ax.set_title(f"{market} markets" if row == 0 else "")
