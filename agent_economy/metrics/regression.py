@@ -90,8 +90,7 @@ def fit(
     weight_RB = _weights(len(rows), resamples, seed)
     lines = _lines(_sums(x, y, place, weight_RB))
     rank_R = _rank_correlation(x, y, weight_RB[:, place])
-    estimates = [_estimate(each, len(rows), level) for each in (*lines, rank_R)]
-    return Fit(*estimates, observations=len(x), rows=len(rows))
+    return _fit(lines, rank_R, len(x), len(rows), level)
 
 
 def transfer(
@@ -162,8 +161,7 @@ def fit_groups(
     terms = torch.stack((torch.ones_like(x_RG), x_RG, y_RG, x_RG**2, x_RG * y_RG, y_RG**2))
     lines = _lines(tuple(terms.sum(-1)))
     rank_R = _correlation(_row_ranks(x_RG), _row_ranks(y_RG), torch.ones_like(x_RG))
-    estimates = [_estimate(each, len(rows), level) for each in (*lines, rank_R)]
-    return Fit(*estimates, observations=len(groups), rows=len(rows))
+    return _fit(lines, rank_R, len(groups), len(rows), level)
 
 
 def ratio(
@@ -229,6 +227,24 @@ def _lines(sums: tuple[Tensor, ...]) -> _Lines:
         slope,
         (y - slope * x) / n,
         together.square() / (spread_x * spread_y),
+    )
+
+
+def _fit(lines: _Lines, rank_R: Tensor, observations: int, rows: int, level: float) -> Fit:
+    """Estimates of every statistic."""
+
+    def known(value_R: Tensor) -> Estimate:
+        return _estimate(value_R, rows, level)
+
+    return Fit(
+        slope_origin=known(lines.slope_origin),
+        r2_origin=known(lines.r2_origin),
+        slope=known(lines.slope),
+        intercept=known(lines.intercept),
+        r2=known(lines.r2),
+        rank=known(rank_R),
+        observations=observations,
+        rows=rows,
     )
 
 
