@@ -102,8 +102,8 @@ def measure_ablations(
 ) -> Ablations:
     """Try random whole allocations on every batch and measure what each row loses.
 
-    Four kinds of allocation take turns (``_draw``), and closed fractions take turns over rows and
-    draws, so that every batch holds mild and deep cuts of each kind.
+    Kinds of allocation (``_draw``) take turns, and closed fractions take turns over rows and draws,
+    so that every batch holds mild and deep cuts of each kind.
 
     Args:
         adapter: the model.
@@ -113,7 +113,8 @@ def measure_ablations(
         draws: allocations per batch; one forward each.
         seed: of the draws, which are the same on every device.
         value: (layer, hidden states on entry) -> what serving each token is roughly worth (B, L,
-            N), > 0, for the market-like draws; the norm of what agents add where None.
+            N), > 0: a fifth kind, which a market with such bids might come to. Without it the
+            only value looked at is the norm of what agents add to the residual stream.
 
     Returns:
         ``draws`` ablations per batch, in order.
@@ -131,9 +132,12 @@ def measure_ablations(
     for batch in batches:
         mask_BL = token_mask(batch)
         dense_output, hidden, norms = _dense_pass(adapter, batch)
-        rough = norms if value is None else [value(*each) for each in enumerate(hidden)]
         flops_BLN = layer_tariff(adapter.shape, mask_BL).token_flops_BNL.transpose(1, 2)
-        density = [value_BLN.float() / flops_BLN for value_BLN in rough]
+        density = {"stream": [each.float() / flops_BLN for each in norms]}
+        if value is not None:
+            valued = [value(*each) for each in enumerate(hidden)]
+            density["market"] = [each.float() / flops_BLN for each in valued]
+        kinds = (*_BLIND, *density)
         reference = utility.reference(dense_output, batch)
 
         def loss_B(output: Any, batch: dict[str, Any]) -> Tensor:
@@ -141,9 +145,10 @@ def measure_ablations(
 
         dense_B = loss_B(dense_output, batch)
         for draw in range(draws):
-            turns = (torch.arange(len(mask_BL)) + draw // len(_KINDS)) % len(fractions)
+            kind = kinds[draw % len(kinds)]
+            turns = (torch.arange(len(mask_BL)) + draw // len(kinds)) % len(fractions)
             fraction_B = torch.tensor(fractions, dtype=torch.float32)[turns]
-            gates = _draw(draw % len(_KINDS), fraction_B, density, mask_BL, generator)
+            gates = _draw(kind, fraction_B, density.get(kind, norms), mask_BL, generator)
             change_B = row_losses(adapter, batch, loss_B, gates) - dense_B
             found.append(Ablation(hidden, mask_BL, gates, change_B))
     if not found:
@@ -151,11 +156,12 @@ def measure_ablations(
     return found
 
 
-_KINDS = ("scattered", "agents", "uneven", "market")
+#: kinds of allocation that look at no value
+_BLIND = ("scattered", "agents", "uneven")
 
 
 def _draw(
-    kind: int,
+    kind: str,
     fraction_B: Float[Tensor, "B"],
     density: list[Float[Tensor, "B L N"]],
     mask_BL: Bool[Tensor, "B L"],
@@ -164,8 +170,8 @@ def _draw(
     """Gates that close about the given share of each row's (token, agent) pairs, layer by layer.
 
     ``scattered`` closes pairs independently; ``agents`` closes whole agents for a whole row;
-    ``uneven`` draws a propensity per agent first, so that layers and agents differ; ``market``
-    closes the pairs of least density, a rough value per FLOP that is blurred at random.
+    ``uneven`` draws a propensity per agent first, so that layers and agents differ; ``stream`` and
+    ``market`` close the pairs of least density, a rough value per FLOP that is blurred at random.
     """
     gates = []
     for density_BLN in density:
@@ -174,11 +180,11 @@ def _draw(
         noise_BLN = torch.rand(rows, length, agents, generator=generator)
         agent_B1N = torch.rand(rows, 1, agents, generator=generator)
         closed_B11 = fraction_B[:, None, None]
-        if _KINDS[kind] == "scattered":
+        if kind == "scattered":
             score_BLN, cut_B11 = noise_BLN, closed_B11
-        elif _KINDS[kind] == "agents":
+        elif kind == "agents":
             score_BLN, cut_B11 = agent_B1N.expand_as(noise_BLN), closed_B11
-        elif _KINDS[kind] == "uneven":
+        elif kind == "uneven":
             # u ** (1/f - 1) with u uniform averages f over agents
             score_BLN, cut_B11 = noise_BLN, agent_B1N ** (1 / closed_B11 - 1)
         else:

@@ -194,6 +194,23 @@ def test_market_like_allocations_close_what_adds_little_per_flop() -> None:
     assert float(torch.corrcoef(ranks)[0, 1]) > 0.7
 
 
+def test_a_given_value_makes_a_fifth_kind() -> None:
+    """Agent 2 is worth nothing: a market with such bids closes it nearly always."""
+    adapter = adapter_for(tiny_model("bert"), BLOCK_SIZE)
+    batch = tiny_batch((20, 20), seed=1)
+    flops_N = layer_tariff(adapter.shape, batch["attention_mask"].bool()).token_flops_BNL[0, :, 0]
+
+    def value(layer: int, hidden_BLD: torch.Tensor) -> torch.Tensor:
+        value_N = flops_N * (1.0 + 1e9 * (torch.arange(AGENTS) != 2 + layer))
+        return value_N.expand(*hidden_BLD.shape[:2], -1)
+
+    found = measure_ablations(adapter, [batch], EmbeddingFidelity(), (0.3,), draws=25, value=value)
+    for layer in range(LAYERS):
+        market = torch.stack([each.gates[layer].float() for each in found[4::5]]).mean((0, 1, 2))
+        assert market.argmin() == 2 + layer
+        assert float(market[2 + layer]) < 0.05
+
+
 def test_draws_repeat_under_their_seed_alone() -> None:
     adapter = adapter_for(tiny_model("bert"), BLOCK_SIZE)
     torch.manual_seed(1)
