@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import write_tiny
+from transformers import BertModel, LlamaConfig, LlamaForCausalLM
 
 from agent_economy.costs.tariff import Tariff
 from agent_economy.errors import EconomyError
@@ -248,3 +250,52 @@ def test_bad_configs_are_one_line(
         execute(SCENARIO, config, tmp_path / "bad", False)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.fixture(scope="module")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two layers; query heads share keys and values in pairs, costs grow along a row."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    write_tiny(folder, BertModel)  # for the tokenizer; the model is written over
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=160,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=80,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_decoder_under_a_causal_mechanism(tiny_llama: str, tmp_path: Path) -> None:
+    config = ValuationConfig.model_validate(
+        {
+            "model": tiny_llama,
+            "mechanism": "posted_price",
+            "warm_up": 1,
+            "rows": 2,
+            "batch_size": 2,
+            "max_tokens": 12,
+            "calibration_texts": 4,
+            "block_size": 40,
+            "policies": ["taylor"],
+            "budgets": [0.7],
+            "price_budgets": [0.6],
+            "unions": [2],
+            "seeds": [0],
+        }
+    )
+    run = Run(execute(SCENARIO, config, tmp_path / "run", False))
+    table = run.table("allocations_measured")
+    assert set(table.family) == {"market", *FAMILIES}
+    assert (table.flops_fraction <= 0.7 + 1e-9).all() and (table.measured_change > 0).all()
+    units = run.table("metrics").set_index("metric").unit
+    assert set(units["measured_change"]) == {"nats per token"}
+    refused = ValuationConfig.model_validate({**config.model_dump(), "mechanism": "uniform_price"})
+    with pytest.raises(EconomyError, match="is a decoder; choose a causal one"):
+        execute(SCENARIO, refused, tmp_path / "refused", False)
