@@ -8,7 +8,7 @@ import pandas as pd
 
 from agent_economy.runs.reader import Run
 from analysis.cells import STATIC_MASK
-from analysis.examples import PERPLEXITY, gain, interval
+from analysis.examples import PERPLEXITY, gain, interval, loss_gain
 from analysis.intervals import VARIANT, Interval, bootstrap, by_variant, in_run_order
 from analysis.style import lower_is_better
 
@@ -39,6 +39,10 @@ class Readings(ABC):
     @abstractmethod
     def gain(self, key: Key, rival: Key) -> Interval:
         """How much better a variant is than a rival where both met the same; paired."""
+
+    def loss_gain(self, key: Key, rival: Key) -> Interval:
+        """How much less a variant loses than a rival; not a number where no loss was kept."""
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
 
     def table(self) -> pd.DataFrame:
         """`VARIANT`, ``unit``, ``mean, low, high, n`` of every variant, budgets ascending."""
@@ -101,6 +105,10 @@ class ByExample(Readings):
     def gain(self, key: Key, rival: Key) -> Interval:
         """See `Readings`."""
         return gain(key[-1], self.found[key], self.found[rival])
+
+    def loss_gain(self, key: Key, rival: Key) -> Interval:
+        """See `Readings`."""
+        return loss_gain(self.found[key], self.found[rival])
 
 
 def readings(metrics: pd.DataFrame, examples: pd.DataFrame | None = None) -> Readings:

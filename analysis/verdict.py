@@ -21,7 +21,9 @@ class Verdict(NamedTuple):
     Attributes:
         compared: one row per cell and rival: `VARIANT`, ``scope`` included, ``rival``, ``gain``
             (positive: the economy is better, whatever the unit), ``low``, ``high``, ``n``,
-            ``spent`` and ``rival_spent`` (shares of the dense agent FLOPs).
+            ``spent`` and ``rival_spent`` (shares of the dense agent FLOPs), and ``loss_gain``,
+            ``loss_low``, ``loss_high``: by how much the economy's mean loss is lower, where the
+            run kept the loss of each example.
         losses: the rows where the gain is negative, the worst first, with ``sure`` (the interval
             excludes zero) and ``lead`` (the policy is the one that stands for its mechanism).
         variants: the losses put together over budgets, lead policies first, then the worst first:
@@ -39,6 +41,7 @@ class Verdict(NamedTuple):
 RANDOM_RIVAL, NO_MARKET_RIVAL, MASK_RIVAL = "random bids", "no market", "best static mask"
 RIVALS = (RANDOM_RIVAL, NO_MARKET_RIVAL, MASK_RIVAL)
 COLUMNS = [*VARIANT, "unit", "rival", "gain", "low", "high", "n", "spent", "rival_spent"]
+COLUMNS += ["loss_gain", "loss_low", "loss_high"]
 
 
 def judge(metrics: pd.DataFrame, found: Readings) -> Verdict:
@@ -73,6 +76,9 @@ def _score(compared: pd.DataFrame) -> list[dict]:
                 "better": better,
                 "undecided": len(rows) - better - worse,
                 "worse": worse,
+                "loses_less": int((rows["loss_low"] > 0).sum()),
+                "loses_more": int((rows["loss_high"] < 0).sum()),
+                "has_loss": bool(rows["loss_gain"].notna().any()),
                 "best": first.to_dict(),
             }
         )
@@ -112,7 +118,8 @@ def _comparisons(metrics: pd.DataFrame, found: Readings) -> Iterator[tuple]:
             gain = found.gain(key, rival)
             if gain.n:
                 spends = (float(shares.get(k[:4], float("nan"))) for k in (key, rival))
-                yield (*key[:4], found.gain_unit, name, *gain, *spends)
+                less = found.loss_gain(key, rival)[:3]
+                yield (*key[:4], found.gain_unit, name, *gain, *spends, *less)
 
 
 def _same_budget(keys: list[Key], key: Key, mechanism: str) -> Key | None:

@@ -24,7 +24,8 @@ class Rivals(Figure):
     question = (
         "Does it matter who allocates, and is deciding anew for every token better than deciding "
         "once? Paired differences of utility, positive where the market is better, with 95 % "
-        "bootstrap intervals: to random bids under the same mechanism (grey) and to the static "
+        "bootstrap intervals, above by utility, below by the task's own loss where a run keeps it: "
+        "to random bids under the same mechanism (grey) and to the static "
         "mask over heads and blocks (blue) of the same whole-model FLOPs that lost least on text "
         "that nobody measures or is fitted on. A mask may move FLOPs between layers; a market "
         "clears every layer with the same fraction."
@@ -45,32 +46,29 @@ class Rivals(Figure):
         return chosen.reset_index(drop=True)
 
     def draw(self, data: pd.DataFrame) -> Canvas:
-        """One panel a budget, one line a variant."""
+        """A column of panels a budget, one line a variant; below, the loss where it was kept."""
         budgets = sorted(data["budget_fraction"].unique(), reverse=True)
-        columns = min(len(budgets), 4)
-        rows = -(-len(budgets) // columns)
-        names = (
-            data["mechanism"].map(words)
-            + np.where(data["scope"] == "sequence", "", " (" + data["scope"].fillna("") + ")")
-            + ", "
-            + data["policy"].map(words)
-        )
+        names = _names(data)
         variants = list(dict.fromkeys(names))
-        canvas, axes = panels(rows, columns, height_in=0.6 + 0.24 * len(variants), share_y=True)
-        for ax, budget in zip(axes.flat, budgets, strict=False):
-            for rival, part in data[data["budget_fraction"] == budget].groupby("rival"):
-                y = [variants.index(name) for name in names[part.index]]
-                shift = 0.14 if rival == MASK_RIVAL else -0.14
-                places = np.array(y) + shift
-                ax.hlines(places, part["low"], part["high"], color=COLOURS[rival], linewidth=1.4)
-                ax.plot(part["gain"], places, "o", color=COLOURS[rival], label=f"against {rival}")
-            ax.axvline(0, **BELOW)
-            ax.set_title(f"{percent(budget)} supply")
-            ax.set_xlabel(f"difference, {data['unit'].iloc[0]}")
-        for ax in axes.flat[len(budgets) :]:
-            ax.set_visible(False)
-        axes[0, 0].set_yticks(range(len(variants)), variants)
-        axes[0, 0].set_ylim(len(variants) - 0.5, -0.5)
+        measures = [("gain", "low", "high", data["unit"].iloc[0])]
+        if data["loss_gain"].notna().any():
+            measures.append(("loss_gain", "loss_low", "loss_high", "less mean loss"))
+        canvas, axes = panels(
+            len(measures), len(budgets), height_in=0.6 + 0.2 * len(variants), share_y="row"
+        )
+        for row, (middle, low, high, unit) in zip(axes, measures, strict=True):
+            for ax, budget in zip(row, budgets, strict=True):
+                for rival, part in data[data["budget_fraction"] == budget].groupby("rival"):
+                    shift = 0.14 if rival == MASK_RIVAL else -0.14
+                    y = np.array([variants.index(name) for name in names[part.index]]) + shift
+                    colour = COLOURS[rival]
+                    ax.hlines(y, part[low], part[high], color=colour, linewidth=1.4)
+                    ax.plot(part[middle], y, "o", color=colour, label=f"against {rival}")
+                ax.axvline(0, **BELOW)
+                ax.set_title(f"{percent(budget)} supply")
+                ax.set_xlabel(unit)
+            row[0].set_yticks(range(len(variants)), variants)
+            row[0].set_ylim(len(variants) - 0.5, -0.5)
         legend_below(canvas, axes)
         return canvas
 
@@ -81,11 +79,21 @@ class Rivals(Figure):
             for budget, part in sorted(rows.groupby("budget_fraction"), reverse=True):
                 better, worse = (part["low"] > 0).sum(), (part["high"] < 0).sum()
                 best = part.loc[part["gain"].idxmax()]
-                said.append(
+                sentence = (
                     f"At {percent(budget)} supply, against {rival}: {better} of {len(part)} "
                     f"variants clearly better, {worse} clearly worse. The best is "
                     f"{words(best['mechanism'])} with {words(best['policy'])} bids: "
                     f"{number(best['gain'])} ({number(best['low'])} to {number(best['high'])}) "
                     f"{best['unit']}."
                 )
+                if part["loss_gain"].notna().any():
+                    less, more = (part["loss_low"] > 0).sum(), (part["loss_high"] < 0).sum()
+                    sentence += f" By mean loss {less} are clearly better and {more} clearly worse."
+                said.append(sentence)
         return said
+
+
+def _names(data: pd.DataFrame) -> pd.Series:
+    """Mechanism, scope where it is not the row, and policy of each comparison."""
+    scope = data["scope"].map(lambda scope: "" if scope == "sequence" else f" ({scope})")
+    return data["mechanism"].map(words) + scope + ", " + data["policy"].map(words)

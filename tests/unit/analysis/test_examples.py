@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from agent_economy.tasks.scores import score as library_score
-from analysis.examples import gain, interval, score
+from analysis.examples import gain, interval, loss_gain, score
 from analysis.readings import BEST, best_masks, readings
 from analysis.verdict import judge
 
@@ -90,6 +90,15 @@ def test_a_lower_perplexity_is_a_gain_in_nats_a_token() -> None:
     ours = theirs.assign(loss=theirs["loss"] - theirs["tokens"] * 0.25)
     found = gain("perplexity", ours, theirs)
     assert found[:3] == (pytest.approx(0.25),) * 3
+
+
+def test_less_loss_is_counted_a_token() -> None:
+    theirs = outcomes("perplexity")
+    ours = theirs.assign(loss=theirs["loss"] * 0.5)
+    found = loss_gain(ours.sample(frac=1, random_state=1), theirs)
+    assert found.mean == pytest.approx(theirs["loss"].sum() / 2 / theirs["tokens"].sum())
+    assert 0 < found.low < found.mean < found.high
+    assert loss_gain(theirs, theirs)[:3] == (0, 0, 0)
 
 
 CELL = {"scope": "sequence", "budget_fraction": 0.5, "seed": 0}

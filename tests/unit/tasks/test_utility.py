@@ -7,7 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from agent_economy.tasks.utility import EmbeddingFidelity, LabelledScore, NextTokenFidelity
+from agent_economy.tasks.utility import (
+    EmbeddingFidelity,
+    LabelledScore,
+    NextTokenFidelity,
+    Perplexity,
+)
 
 
 def hidden(*rows: list[list[float]]) -> SimpleNamespace:
@@ -135,3 +140,39 @@ def test_labelled_row_losses_add_up_to_the_loss_and_agree_with_the_score() -> No
     output = SimpleNamespace(logits=torch.tensor([[1.5], [3.0], [2.0]]))
     assert line.row_loss(output, batch, output.logits).tolist() == [0.25, 0.0, 9.0]
     assert float(line.loss(output, batch, generator)) == 9.25
+
+
+# --- perplexity and examples --------------------------------------------------------------------
+
+
+def test_perplexity_is_of_the_next_real_tokens() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 5, 7, generator=generator)
+    ids = torch.randint(7, (2, 5), generator=generator)
+    batch = {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])}
+    output, utility = SimpleNamespace(logits=logits), Perplexity()
+    rows = [
+        torch.nn.functional.cross_entropy(logits[0, :4], ids[0, 1:], reduction="sum"),
+        torch.nn.functional.cross_entropy(logits[1, :2], ids[1, 1:3], reduction="sum"),
+    ]
+    reference = utility.reference(output, batch)
+    examples = utility.examples(output, batch, reference)
+    assert examples.loss_B.tolist() == pytest.approx([float(row) for row in rows], rel=1e-6)
+    assert examples.tokens_B.tolist() == [4, 2]
+    expected = float((sum(rows) / 6).exp())
+    assert utility.measure(output, batch, reference) == pytest.approx(expected, rel=1e-6)
+    per_token = utility.row_loss(output, batch, reference)
+    assert per_token.tolist() == pytest.approx([float(rows[0]) / 4, float(rows[1]) / 2], rel=1e-6)
+    loss = utility.loss(output, batch, torch.Generator())
+    assert float(loss) == pytest.approx(float(sum(rows)), rel=1e-6)
+
+
+def test_only_scores_of_whole_sets_keep_examples() -> None:
+    batch = {"labels": torch.tensor([0.0, 3.0]), "attention_mask": torch.ones(2, 1)}
+    output = SimpleNamespace(logits=torch.tensor([[1.0], [2.5]]))
+    examples = LabelledScore("pearson_spearman", regression=True).examples(output, batch, output)
+    assert examples.prediction_B.tolist() == [1.0, 2.5]
+    assert examples.label_B.tolist() == [0.0, 3.0]
+    assert examples.loss_B.tolist() == [1.0, 0.25]
+    assert NextTokenFidelity().examples(output, batch, output.logits) is None
+    assert EmbeddingFidelity().examples(output, batch, output.logits) is None
