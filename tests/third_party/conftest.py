@@ -1,3 +1,3 @@
-"""The outside package is tested as one that is installed, by ``test_outside_package``."""
+"""The outside packages are tested as ones that are installed, by ``test_outside_*``."""
 
-collect_ignore = ["electra_economy"]
+collect_ignore = ["electra_economy", "first_come_economy", "loudness_economy"]
