@@ -77,4 +77,4 @@ def _rearrange(
 def _best_first(change_NN: Tensor, possible_NN: Tensor) -> list[list[int]]:
     places = possible_NN.nonzero()
     order = change_NN[possible_NN].argsort(stable=True)
-    return places[order].tolist()  # type: ignore[no-any-return]
+    return places[order].tolist()

@@ -110,8 +110,8 @@ class NextTokenFidelity(Utility):
 
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
         """Mean over the row's real tokens of ``KL(dense || scarce)``."""
-        mask_BL = batch["attention_mask"].bool()
-        kl_BL: Tensor = _kl_BL(output, reference).double() * mask_BL
+        mask_BL: Tensor = batch["attention_mask"].bool()
+        kl_BL = _kl_BL(output, reference).double() * mask_BL
         return kl_BL.sum(-1) / mask_BL.sum(-1)
 
     def loss(self, output: Any, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
@@ -161,7 +161,8 @@ class Perplexity(Utility):
         return mask_BL[:, 1:].sum(-1)
 
     def _nll_BL(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B L"]:
-        ids_BL, mask_BL = batch["input_ids"][:, 1:], batch["attention_mask"][:, 1:]
+        ids_BL: Tensor = batch["input_ids"][:, 1:]
+        mask_BL: Tensor = batch["attention_mask"][:, 1:]
         log_BLV = output.logits[:, :-1].float().log_softmax(-1)
         nll_BL: Tensor = -log_BLV.gather(-1, ids_BL[..., None]).squeeze(-1)
         return nll_BL.double() * mask_BL
