@@ -15,6 +15,7 @@ from analysis.lines import legend_below, panels
 from analysis.style import words
 
 ALL_LAYERS = -1
+LAYER_SLOPE = "slope_origin_of_layer"
 
 
 class ValuationPrice(Figure):
@@ -80,14 +81,21 @@ class ValuationPrice(Figure):
         return canvas
 
     def findings(self, data: pd.DataFrame) -> list[str]:
-        """Rank and slope of every policy's prices."""
-        fits = data[data["kind"] != "point"].set_index(["policy", "kind"])[["value", "low", "high"]]
-        return [
-            f"{words(policy)} prices: rank correlation with the true value of compute "
-            f"{said(fits.loc[(policy, 'rank')])} over layers and budgets, R² of a line through "
-            f"zero {said(fits.loc[(policy, 'r2_origin')])}."
-            for policy in dict.fromkeys(data["policy"])
-        ]
+        """Rank and slope of every policy's prices, and how far layers are apart."""
+        columns = ["value", "low", "high"]
+        found = []
+        for policy, part in data[data["kind"] != "point"].groupby("policy", sort=False):
+            at = part[part["kind"] != LAYER_SLOPE].set_index("kind")[columns]
+            layers = part[part["kind"] == LAYER_SLOPE].set_index("layer")[columns] * 1000
+            least, most = layers["value"].idxmin(), layers["value"].idxmax()
+            found.append(
+                f"{words(policy)} prices: rank correlation with the true value of compute "
+                f"{said(at.loc['rank'])} over layers and budgets; loss per 1,000 credits of price "
+                f"{said(at.loc['slope_origin'] * 1000)}, R² {said(at.loc['r2_origin'])} (through "
+                f"zero); from {said(layers.loc[least])} in layer {least:.0f} to "
+                f"{said(layers.loc[most])} in layer {most:.0f}."
+            )
+        return found
 
 
 def _rank(data: pd.DataFrame, policy: str) -> str:
@@ -105,6 +113,9 @@ def _points(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             yield {**key, "x": price, **loss._asdict()}
         single = rows[rows["layer"] != ALL_LAYERS]
         single = single.assign(group=single.groupby(keys).ngroup())
-        found = fitted_between(single, "priced_credits", "loss_change", "saved_gflops")
-        for each in tidy(found):
+        columns = "priced_credits", "loss_change", "saved_gflops"
+        for each in tidy(fitted_between(single, *columns)):
             yield {"policy": policy, "kind": each.pop("statistic"), **each}
+        for layer, part in single.groupby("layer"):
+            slope = fitted_between(part, *columns).slope_origin
+            yield {"policy": policy, "kind": LAYER_SLOPE, "layer": layer, **slope._asdict()}

@@ -22,7 +22,10 @@ SEEDS = (0, 1)
 BUDGETS = (0.9, 0.6, 0.3)
 #: loss per credit of taylor bids: what the market closes costs half as much again
 RATES = {"market": 3.0, "random_tokens": 2.0, "random_agents": 2.5}
-VALUATION = ["valuation", "valuation_curves", "valuation_unions", "valuation_price"]
+VALUATION = [
+    *("valuation", "valuation_table", "valuation_curves", "valuation_unions", "valuation_price"),
+]
+SHADING = ["shading", "shading_table"]
 
 
 def frame(names: list[str], rows: list[tuple]) -> pd.DataFrame:
@@ -103,11 +106,11 @@ def pixels(name: str, data: pd.DataFrame) -> bytes:
 
 def test_each_scenario_shows_its_own() -> None:
     assert set(VALUATION) <= {figure.name for figure in in_order("valuation")}
-    assert "shading" in {figure.name for figure in in_order("shading")}
-    assert not {*VALUATION, "shading"} & {figure.name for figure in in_order("scarcity")}
+    assert set(SHADING) <= {figure.name for figure in in_order("shading")}
+    assert not {*VALUATION, *SHADING} & {figure.name for figure in in_order("scarcity")}
 
 
-@pytest.mark.parametrize("name", [*VALUATION, "shading"])
+@pytest.mark.parametrize("name", [*VALUATION, *SHADING])
 def test_the_csv_alone_draws_the_same_figure(name: str, known: Run) -> None:
     data = FIGURES.get(name)().data(known)
     again = pd.read_csv(io.StringIO(data.to_csv(index=False)))
@@ -153,6 +156,8 @@ def test_prices_against_losses(known: Run) -> None:
     points = data.query("policy == 'taylor' and kind == 'point'")
     assert points.value.tolist() == pytest.approx((4 * points.x).tolist())
     assert set(points.layer) == {-1, 0, 1}
+    layers = data.query("policy == 'taylor' and kind == 'slope_origin_of_layer'")
+    assert layers.value.tolist() == pytest.approx([4, 4])
 
 
 def test_shading_gains(known: Run) -> None:
@@ -173,6 +178,7 @@ def test_shading_gains(known: Run) -> None:
         ("valuation_curves", "allocations_measured", allocations),
         ("valuation_price", "shadow_prices", shadow_prices),
         ("shading", "shading", shading),
+        ("shading_table", "shading", shading),
     ],
 )
 def test_an_empty_table_is_said_to_be(
