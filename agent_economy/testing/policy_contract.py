@@ -19,6 +19,7 @@ import copy
 import json
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,11 +70,14 @@ class PolicyContract:
         layers: of the model that it bids in; at least two.
         hidden: width of the hidden states.
         agents: of each layer.
+        tokenwise: whether a token's bid follows from its own hidden state, as it must where
+            decoding with a cache shall bid what the whole text bids.
     """
 
     layers = 2
     hidden = 8
     agents = 5
+    tokenwise = True
 
     def make(self) -> Policy:
         """The policy under test, not fitted, the same on every call."""
@@ -144,6 +148,19 @@ class PolicyContract:
         whole = self._ready().bid(features)
         prefix = self._ready().bid(features._replace(hidden_BLD=prefix_BLD))
         torch.testing.assert_close(prefix, whole[:, :length], **_CLOSE)
+
+    @_contract
+    @given(case=_CASES, data=st.data())
+    def test_a_token_alone_bids_the_same(self, case: Case, data: st.DataObject) -> None:
+        """Without the earlier tokens beside it, as when text is decoded with a cache."""
+        if not self.tokenwise:
+            pytest.skip("bids follow from more than the token's own hidden state")
+        features = self._features(case)
+        token = data.draw(st.integers(0, case.length - 1))
+        alone_B1D = features.hidden_BLD[:, token : token + 1]
+        whole = self._ready().bid(features)
+        alone = self._ready().bid(features._replace(hidden_BLD=alone_B1D))
+        torch.testing.assert_close(alone, whole[:, token : token + 1], **_CLOSE)
 
     @_contract
     @given(case=_CASES, data=st.data())

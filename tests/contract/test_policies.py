@@ -19,6 +19,8 @@ class TestConstant(PolicyContract):
 
 
 class TestRandom(PolicyContract):
+    tokenwise = False
+
     def make(self) -> Policy:
         return RandomPolicy(seed=3)
 
@@ -64,6 +66,8 @@ class TestShaded(PolicyContract):
 
 
 class TestShadedByLayer(PolicyContract):
+    tokenwise = False
+
     def make(self) -> Policy:
         return ShadedPolicy(policy="random", seed=5, shade=[[0.1] * 5, [0.3] * 5])
 
@@ -85,7 +89,9 @@ def test_every_policy_has_its_class_here() -> None:
     tested = {
         type(each().make()).name
         for each in globals().values()
-        if isinstance(each, type) and issubclass(each, PolicyContract) and each is not PolicyContract
+        if isinstance(each, type)
+        and issubclass(each, PolicyContract)
+        and each is not PolicyContract
     }
     own = {
         name

@@ -1,4 +1,4 @@
-"""Recency: the norm of the hidden state, fading from token to token."""
+"""Loudness: a token is worth more, the longer its hidden state."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from torch import Tensor
 from agent_economy.policies import Ablations, Features, Policy, Trace
 
 
-class RecencyPolicy(Policy):
-    """Bids ``level_n * |h_t| / mean |h| * fade ** t`` credits.
+class LoudnessPolicy(Policy):
+    """Bids ``level_n * (|h_t| / mean |h|) ** power`` credits.
 
     Args:
         seed: unused.
-        fade: what a token keeps of the worth of the one before it, in (0, 1].
+        power: how much more a long hidden state is worth; 0 for not at all.
     """
 
-    name = "recency"
+    name = "loudness"
 
-    def __init__(self, seed: int = 0, fade: float = 0.98) -> None:
+    def __init__(self, seed: int = 0, power: float = 2.0) -> None:
         super().__init__(seed)
-        self.fade = fade
+        self.power = power
 
     def fit(self, trace: Trace, ablations: Ablations | None = None) -> None:
-        """Levels from the norms of a dense pass; one credit on average, before fading."""
+        """Levels from the norms of a dense pass; one credit on average at power 0."""
         level_YN = torch.stack([layer.norm_TN.mean(0) for layer in trace])
         norm_Y = torch.stack([layer.hidden_TD.norm(dim=-1).mean() for layer in trace])
         self.register_buffer("level_YN", level_YN / level_YN.mean())
         self.register_buffer("norm_Y", norm_Y)
 
     def bid(self, features: Features) -> Tensor:
-        """One product for the whole group; a token sees itself and its place alone."""
+        """One product for the whole group; a token sees itself alone."""
         hidden_BLD, layer = features.hidden_BLD, features.layer
-        place_L = torch.arange(hidden_BLD.shape[1], device=hidden_BLD.device)
-        worth_BL = hidden_BLD.norm(dim=-1) / self.norm_Y[layer] * self.fade**place_L
+        worth_BL = (hidden_BLD.norm(dim=-1) / self.norm_Y[layer]) ** self.power
         level_N = self.level_YN[layer, features.agents_N]
         return (worth_BL[..., None] * level_N).to(hidden_BLD)
 

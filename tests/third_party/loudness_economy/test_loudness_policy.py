@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recency_policy import RecencyPolicy
+from loudness_policy import LoudnessPolicy
 from transformers import BertConfig, BertModel
 
 from agent_economy import Economy
@@ -10,13 +10,13 @@ from agent_economy.policies import POLICIES, Policy
 from agent_economy.testing import PolicyContract
 
 
-class TestRecency(PolicyContract):
+class TestLoudness(PolicyContract):
     def make(self) -> Policy:
-        return RecencyPolicy(fade=0.9)
+        return LoudnessPolicy(power=1.5)
 
 
 def test_configs_find_it() -> None:
-    assert POLICIES.get("recency") is RecencyPolicy
+    assert POLICIES.get("loudness") is LoudnessPolicy
     config = BertConfig(
         vocab_size=61,
         hidden_size=16,
@@ -27,8 +27,8 @@ def test_configs_find_it() -> None:
     economy = Economy.from_model(
         BertModel(config).eval(),
         block_size=16,
-        policy={"name": "recency", "options": {"fade": 0.5}},
+        policy={"name": "loudness", "options": {"power": 0.5}},
     )
     (policy,) = economy.policies
-    assert isinstance(policy, RecencyPolicy)
-    assert policy.fade == 0.5
+    assert isinstance(policy, LoudnessPolicy)
+    assert policy.power == 0.5
