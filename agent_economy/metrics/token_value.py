@@ -29,7 +29,9 @@ def saliency(
     embedding_BLD: Float[Tensor, "B L D"], gradient_BLD: Float[Tensor, "B L D"]
 ) -> Float[Tensor, "B L"]:
     """Norm over dimensions of gradient times input embedding."""
-    return torch.linalg.vector_norm(gradient_BLD.double() * embedding_BLD.double(), dim=-1)
+    product_BLD = gradient_BLD.double() * embedding_BLD.double()
+    norm_BL: Tensor = torch.linalg.vector_norm(product_BLD, dim=-1)
+    return norm_BL
 
 
 def idf_table(texts: Iterable[list[int]], vocabulary: int) -> Float[Tensor, "V"]:

@@ -9,7 +9,22 @@ from pydantic import Field
 from agent_economy.config import Named, WalletConfig
 from agent_economy.metrics.token_value import NAMES
 from agent_economy.runs.config import StrictModel
-from simulations.scarcity.config import Budget, MarketConfig
+
+Budget = Annotated[float, Field(gt=0, le=1)]
+
+
+class MarketConfig(StrictModel):
+    """One mechanism, clearing layer by layer, and the policies to run it with.
+
+    Attributes:
+        mechanism: name.
+        scope: where one budget is cleared.
+        policies: names of bid policies; the first leads in the report.
+    """
+
+    mechanism: str
+    scope: Literal["token", "sequence", "batch"] = "sequence"
+    policies: list[str] = Field(["taylor"], min_length=1)
 
 
 class ReallocationConfig(StrictModel):

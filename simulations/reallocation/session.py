@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -13,11 +14,12 @@ from agent_economy.adapters import adapter_for
 from agent_economy.config import Named
 from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
+from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import token_mask
 from agent_economy.executors.trace import trace
 from agent_economy.metrics.reallocation import Sums, layer_sums, top_tokens
 from agent_economy.metrics.token_value import idf_table, ranked_tokens
-from agent_economy.policies import Policy, Trace
+from agent_economy.policies import Ablations, Policy, Trace
 from agent_economy.runs.scenario import Cell, Log
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.glue import load_task
@@ -106,7 +108,8 @@ class Session:
         economy = self._found(
             str(cell["mechanism"]), str(cell["scope"]), float(cell["budget_fraction"]), seed
         )
-        economy.set_policy(self._policy(str(cell["policy"]), seed))
+        # A copy: what a policy learns in one cell must not reach the next.
+        economy.set_policy(deepcopy(self._policy(str(cell["policy"]), seed)))
         if economy.market.mechanism.learns:
             self._warm_up(economy, seed)
         return economy
@@ -136,8 +139,16 @@ class Session:
     @lru_cache(maxsize=16)  # noqa: B019
     def _policy(self, name: str, seed: int) -> Policy:
         policy = build_policy(Named(name=name), seed)
-        policy.fit(self.calibration(seed)[1])
+        measured = self.calibration(seed)[1]
+        policy.fit(measured, self._ablations(seed) if policy.needs_ablations else None)
         return policy
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _ablations(self, seed: int) -> Ablations:
+        """What whole allocations cost on the seed's calibration texts."""
+        batches, measured = self.calibration(seed)
+        value, draws = first_order_value(measured), seed_for(seed, "ablations")
+        return measure_ablations(self.adapter, batches, self.utility, seed=draws, value=value)
 
     def _warm_up(self, economy: Economy, seed: int) -> None:
         """Let the mechanism learn on calibration text; credits and steps start afresh."""

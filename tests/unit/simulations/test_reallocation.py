@@ -285,6 +285,17 @@ def test_same_seed_same_bytes_and_rows_of_seeds_differ(
     assert spread[spread.layer == -1].entropy_dense.nunique() == 10
 
 
+def test_what_a_policy_learns_stays_in_its_cell(tiny_folder: str) -> None:
+    """A bandit that ran a cell before bids no other than one that did not."""
+    markets = [{"mechanism": "uniform_price", "policies": ["bandit"]}]
+    config = study(tiny_folder, markets=markets, budgets=[0.7, 0.5], seeds=[0])
+    session = SCENARIO.open(config, lambda *a, **k: None)
+    one, other = SCENARIO.cells(config)
+    first = SCENARIO.run_cell(session, one)["reallocation"]
+    SCENARIO.run_cell(session, other)
+    pd.testing.assert_frame_equal(SCENARIO.run_cell(session, one)["reallocation"], first)
+
+
 def test_a_labelled_task_keeps_every_rows_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
