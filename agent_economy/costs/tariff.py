@@ -151,6 +151,24 @@ class Tariff:
         units = torch.cat((fee_BU1, own_BUL), -1).reshape(rows, -1)
         return torch.cat((units, rest_BNL.reshape(rows, -1)), 1)
 
+    @cached_property
+    def token_lines_BLN(self) -> Float[Tensor, "B L N"]:
+        """Costs of every token's items, agent by agent, as contiguous memory."""
+        rows, length = self.mask_BL.shape
+        return self.double_BNL.expand(rows, -1, length).transpose(1, 2).contiguous()
+
+    @cached_property
+    def row_lines_BI(self) -> Float[Tensor, "B I"]:
+        """Costs of every row's items, agent by agent, as contiguous memory."""
+        rows, length = self.mask_BL.shape
+        return self.double_BNL.expand(rows, -1, length).reshape(rows, -1)
+
+    @cached_property
+    def batch_line_1I(self) -> Float[Tensor, "1 I"]:
+        """Costs of the whole batch's items, agent by agent, as contiguous memory."""
+        rows, length = self.mask_BL.shape
+        return self.double_BNL.expand(rows, -1, length).transpose(0, 1).reshape(1, -1)
+
     def total_flops_BN(
         self, gate_BNL: Float[Tensor, "B N L"], served_BN: Float[Tensor, "B N"] | None = None
     ) -> Float[Tensor, "B N"]:

@@ -62,10 +62,10 @@ class DivisibleMechanism(Mechanism):
         share_BNL, price = self._shares(lines, None)
         tokens_L = torch.arange(share_BNL.shape[-1], device=share_BNL.device)
         start_N1 = state["lot_N"].to(share_BNL.device)[:, None]
-        # A lot of exactly 0 would serve a share of nothing.
+        # Lots of exactly 0 and 1 would serve a share of nothing, and refuse one of all but all.
         lot_NL = ((start_N1 + tokens_L * _GOLDEN) % 1.0).clamp(1e-9, 1 - 1e-9)
-        key_BNL = (share_BNL * (1 - lot_NL)) / ((1 - share_BNL) * lot_NL)
-        key_BNL = torch.where(share_BNL > 0, key_BNL, 0.0)
+        odds_NL = ((1 - lot_NL) / lot_NL).to(share_BNL.dtype)
+        key_BNL = share_BNL / (1 - share_BNL) * odds_NL
         gate_BNL = lines.back(lines.serve(lines.of(key_BNL)))
         return gate_BNL, price, self._next(goods, state)
 

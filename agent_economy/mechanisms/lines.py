@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP, Goods
+from agent_economy.mechanisms.goods import Goods
 from agent_economy.mechanisms.order import descending
 
 
@@ -58,13 +58,11 @@ class Lines:
 
     @cached_property
     def flops(self) -> Float[Tensor, "*budgets I"]:
-        """What each item costs, float64."""
-        return self.of(self.goods.tariff.double_BNL.expand(self.goods.value_BNL.shape))
-
-    @cached_property
-    def gflops(self) -> Float[Tensor, "*budgets I"]:
-        """What each item costs, in the precision of the bids."""
-        return (self.flops / FLOPS_PER_GFLOP).to(self.density.dtype)
+        """What each item costs, float64; the tariff keeps it, for all layers that share one."""
+        tariff = self.goods.tariff
+        if self.goods.scope == "token":
+            return tariff.token_lines_BLN
+        return tariff.row_lines_BI if self.goods.scope == "sequence" else tariff.batch_line_1I
 
     @cached_property
     def left(self) -> Float[Tensor, "*budgets 1"]:
@@ -84,8 +82,9 @@ class Lines:
                 fit, so that less supply is left over.
         """
         order = descending(key)
-        wants = key.gather(-1, order) > 0
-        flops = torch.where(wants, self.flops.gather(-1, order), 0.0)
+        flops = self.flops.gather(-1, order)
+        # Those with a key of 0 stand last.
+        wants = torch.arange(key.shape[-1], device=key.device) < (key > 0).sum(-1, keepdim=True)
         served = (flops.cumsum(-1) <= self.left) & wants
         for _ in range(passes - 1):
             free = self.left - torch.where(served, flops, 0.0).sum(-1, keepdim=True)

@@ -11,7 +11,7 @@ served whole; the price is the bids of all others over the supply that the cappe
     guarantees  feasible; relaxed form differentiable, and the shares themselves at every
                 temperature; what has a price is sold out; monotone; causal at token scope; hard
                 gates by seeded lots (see ``divisible``)
-    complexity  O(I log I), one sort
+    complexity  O(I) for each of about 6 rounds; hard gates take a sort
     source      Kelly, Maulloo and Tan 1998; Johari and Tsitsiklis 2004
 
 Units open by total bid, at token scope by what earlier forwards bid (see ``openings``).
@@ -38,8 +38,11 @@ from torch import Tensor
 
 from agent_economy.mechanisms.base import Guarantees, Scope
 from agent_economy.mechanisms.divisible import DivisibleMechanism
+from agent_economy.mechanisms.goods import nowhere
 from agent_economy.mechanisms.lines import Lines
-from agent_economy.mechanisms.order import descending
+
+#: Rounds of capping at most; on a CPU it stops when the price does.
+_ROUNDS = 40
 
 
 class ProportionalShare(DivisibleMechanism):
@@ -48,7 +51,7 @@ class ProportionalShare(DivisibleMechanism):
     name = "proportional_share"
     guarantees = Guarantees(seeded=True, sells_out=True)
     scopes: ClassVar[tuple[Scope, ...]] = ("sequence", "token", "batch")
-    flops_per_bid = 32
+    flops_per_bid = 48
 
     def _shares(self, lines: Lines, temperature: float | None) -> tuple[Tensor, Tensor]:
         density, sells = lines.density, lines.left > 0
@@ -69,8 +72,9 @@ def water_fill(
 ) -> Float[Tensor, "*budgets 1"]:
     """The price at which ``sum flops * min(1, density / price) = left``; 0 where all fit.
 
-    With the ``k`` densest bids capped the price is ``p_k``, uncapped bids over remaining supply;
-    the right ``k`` is the first whose next bid is not denser than ``p_k``.
+    Starts with nobody capped. Those whose density is at least the price are capped, which can only
+    lower the price of the rest, so the iteration falls to the solution; it ends after a handful of
+    rounds, and any price on the way is too high rather than too low, so never oversells.
 
     Args:
         density: credits per GFLOP, >= 0.
@@ -78,20 +82,27 @@ def water_fill(
         left: float64 FLOPs on offer.
 
     Returns:
-        Credits per GFLOP, float64.
+        Credits per GFLOP, float64, with a gradient; infinite where nothing is left but is wanted.
     """
-    order = descending(density)
-    sorted_density = density.gather(-1, order).double()
-    sorted_flops = flops.gather(-1, order)
-    bid = sorted_density * sorted_flops
-    zero = torch.zeros_like(left)
-    capped = torch.cat((zero, sorted_flops.cumsum(-1)), -1)
-    # Summed from the thin end: a difference of two large sums would lose the small bids.
-    uncapped = torch.cat((bid.flip(-1).cumsum(-1).flip(-1), zero), -1)
-    remaining = left - capped
-    price = uncapped / torch.where(remaining > 0, remaining, 1.0)
-    # Nothing remains, and nobody asks for it; or the supply was 0 from the start.
-    price = torch.where(remaining > 0, price, torch.where(uncapped > 0, torch.inf, 0.0))
-    is_capped = sorted_density >= price[..., :-1]
-    count = is_capped.int().cumprod(-1).sum(-1, keepdim=True)
-    return price.gather(-1, count)
+    bid = density * flops
+    with torch.no_grad():
+        total = bid.sum(-1, keepdim=True)
+        capped = torch.zeros_like(left)
+        uncapped, price = total, _per_flop(total, left)
+        for _ in range(_ROUNDS):
+            whole = density >= price
+            capped = torch.where(whole, flops, 0.0).sum(-1, keepdim=True)
+            uncapped = torch.where(whole, 0.0, bid).sum(-1, keepdim=True)
+            last, price = price, _per_flop(uncapped, left - capped)
+            if nowhere(price < last):
+                break
+        whole = density >= price
+    uncapped = torch.where(whole, 0.0, bid).sum(-1, keepdim=True)
+    capped = torch.where(whole, flops, 0.0).sum(-1, keepdim=True)
+    return _per_flop(uncapped, left - capped)
+
+
+def _per_flop(bid: Tensor, remaining: Tensor) -> Tensor:
+    """Bids over supply; 0 where nobody bids."""
+    price = bid / torch.where(remaining > 0, remaining, 1.0)
+    return torch.where(remaining > 0, price, torch.where(bid > 0, torch.inf, 0.0))

@@ -63,6 +63,7 @@ def _root(excess: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tupl
     above, below = excess(low), excess(high)
     slack = above <= 0
     tiny = torch.finfo(high.dtype).eps
+    enough = 32 * tiny
     for evaluation in range(_EVALUATIONS):
         middle = (low + high) / 2
         if evaluation % 2 == 0:
@@ -74,10 +75,10 @@ def _root(excess: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tupl
         below = torch.where(over, below / 2, here)
         above = torch.where(over, here, above / 2)
         low, high = torch.where(over, middle, low), torch.where(over, high, middle)
-        found = slack | (here == 0) | (high - low <= 2 * tiny * high.abs())
-        high = torch.where(here == 0, middle, high)
-        low = torch.where(here == 0, middle, low)
-        if nowhere(~found):
+        # Sold out but for rounding, and not oversold.
+        sold = (here <= 0) & (here >= -enough)
+        low = torch.where(sold, high, low)
+        if nowhere(~(slack | (high - low <= 2 * tiny * high.abs()))):
             break
     return high, slack
 

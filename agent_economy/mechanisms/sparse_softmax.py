@@ -73,24 +73,24 @@ class SparseSoftmax(DivisibleMechanism):
         self.alpha, self.spread = alpha, spread
 
     def _shares(self, lines: Lines, temperature: float | None) -> tuple[Tensor, Tensor]:
-        density, may = lines.density, lines.of(lines.may_BNL)
-        flops, left = lines.flops, lines.left
+        density, may, left = lines.density, lines.of(lines.may_BNL), lines.left
         heat = self._heat(lines) if temperature is None else torch.full_like(density, temperature)
         steep = (self.alpha - 1) / heat
         power = 1 / (self.alpha - 1)
+        # In the bids' own precision: the mass is added up some twenty times.
+        part = (torch.where(may, lines.flops, 0.0) / left.clamp(min=1)).to(density.dtype)
 
         def share(price: Tensor) -> Tensor:
-            return (((density - price) * steep).clamp(0.0, 1.0) ** power) * may
+            return ((density - price) * steep).clamp(0.0, 1.0) ** power
 
         def relative_excess(price: Tensor) -> Tensor:
-            spend = (share(price) * flops).sum(-1, keepdim=True)
-            return ((spend - left) / left.clamp(min=1)).to(price.dtype)
+            return (share(price) * part).sum(-1, keepdim=True) - (left > 0).to(part.dtype)
 
         # Between the price at which even a bid of 0 is served whole and the dearest bid.
         high = density.detach().amax(-1, keepdim=True)
         low = -(1 / steep).amax(-1, keepdim=True).expand_as(high)
         price = clearing_price(relative_excess, high, low)
-        shares = torch.where(left > 0, share(price), 0.0)
+        shares = torch.where((left > 0) & may, share(price), 0.0)
         return lines.back(shares), lines.price(price.clamp(min=0))
 
     def _heat(self, lines: Lines) -> Tensor:
