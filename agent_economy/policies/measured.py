@@ -42,7 +42,7 @@ def grouped(ablations: Ablations, kind: Tensor) -> list[MeasuredBatch]:
     """Ablations batch by batch, every fourth row held out (every fourth pair if rows are few).
 
     Args:
-        ablations: those of one batch follow each other and share their hidden states.
+        ablations: those of one batch follow each other and share their first hidden states.
         kind: a tensor of the type and on the device to fit in.
 
     Raises:
@@ -50,7 +50,7 @@ def grouped(ablations: Ablations, kind: Tensor) -> list[MeasuredBatch]:
     """
     runs: list[list[Ablation]] = []
     for each in ablations:
-        if not runs or runs[-1][0].hidden is not each.hidden:
+        if not runs or runs[-1][0].hidden[0] is not each.hidden[0]:
             runs.append([])
         runs[-1].append(each)
     rows = sum(len(run[0].mask_BL) for run in runs)

@@ -178,6 +178,8 @@ def test_groups_hold_out_every_fourth_row() -> None:
     value_YTN = torch.rand(Y, 28, N)
     expected = (value_YTN.view(Y, 4, 7, N)[:, 1] * closed[1, 2]).sum() / 5
     torch.testing.assert_close(batches[1].mean_of_closed(value_YTN)[1, 2], expected)
+    apart = [each._replace(hidden=list(each.hidden)) for each in ablations]
+    assert len(grouped(apart, torch.zeros(()))) == 2, "by the tensors, not by the list"
     few = grouped(planted(0, batches=1, draws=3)[1], torch.zeros(()))
     assert few[0].held_BX.sum() == 3, "few rows: every fourth measurement"
 
