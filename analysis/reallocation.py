@@ -111,6 +111,18 @@ def estimates(table: pd.DataFrame, measure: str, keys: Sequence[str]) -> pd.Data
     return pd.DataFrame(list(_estimates(table, measure, list(keys))), columns=columns)
 
 
+def layer_means(table: pd.DataFrame, measure: str, keys: Sequence[str]) -> pd.DataFrame:
+    """A table's measure as a mean over layers, every layer weighing the same.
+
+    Pooled layers weigh by what they serve, so closing layers that look elsewhere moves the pooled
+    share although no layer's own share moved. A row's layers count where all three views are known.
+    """
+    views = [f"{measure}_{view}" for view in ("dense", "composed", "scarce")]
+    layers = table[table["layer"] != ALL_LAYERS].dropna(subset=views)
+    by = [*VARIANT, "seed", "setting", "row", *keys]
+    return layers.groupby(by, as_index=False, sort=False)[views].mean()
+
+
 def _estimates(table: pd.DataFrame, measure: str, keys: list[str]) -> Iterator[tuple]:
     for market in markets(table):
         grids = {

@@ -59,16 +59,14 @@ def answer(rows: pd.DataFrame) -> str:
             for word in words_said
         )
     numbers = ", ".join(
-        f"{percent(row.budget_fraction)}: {points(row.mean)} [{points(row.low)} to "
-        f"{points(row.high)}]"
-        for row in rows.itertuples()
+        f"{percent(row['budget_fraction'])}: {in_points(row)}" for _, row in rows.iterrows()
     )
     return f"{head} ({numbers})"
 
 
-def points(share: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    return f"{100 * share:+.2f}"
+def in_points(row: pd.Series) -> str:
+    """A difference of shares with its interval, in percentage points."""
+    return "{:+.2f} [{:+.2f} to {:+.2f}]".format(*(100 * row[["mean", "low", "high"]]))
 
 
 def _word(low: float, high: float) -> str:

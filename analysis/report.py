@@ -20,6 +20,7 @@ from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure, Missing, in_order
 from analysis.header import facts
 from analysis.readings import readings_of
+from analysis.study import Study
 from analysis.style import DPI, RC, number, percent, share, words
 from analysis.summary import Summary, side_by_side, summarise
 from analysis.verdict import Verdict, judge
@@ -69,7 +70,7 @@ def write_report(run_dirs: Sequence[Path]) -> Path:
     """
     if not run_dirs:
         raise EconomyError("name at least one run folder to report on")
-    runs = [Run(path) for path in run_dirs]
+    runs = [Study(path) for path in run_dirs]
     page = runs[0].path / REPORT
     with one_line_if_disk_full(page.parent):
         sections = [_section(run) for run in runs]

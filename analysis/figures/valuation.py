@@ -17,7 +17,9 @@ from analysis.style import words
 PREDICTED, MEASURED = "predicted_credits", "measured_change"
 EQUAL = "equal_flops"
 _COLOURS = {family: colour for family, (_, colour, _) in FAMILIES.items()} | {EQUAL: "black"}
-_LABELS = {family: label for family, (label, _, _) in FAMILIES.items()} | {EQUAL: "all three"}
+_LABELS = {family: label for family, (label, _, _) in FAMILIES.items()} | {
+    EQUAL: "all of everybody's"
+}
 
 
 class Valuation(Figure):
@@ -30,12 +32,13 @@ class Valuation(Figure):
         "bid for the (token, agent) pairs that an allocation closes. Measured: how far the frozen "
         "model moves when they are closed together. Left: variance explained by a line through "
         "zero, over all budgets; closing more always costs more, so even equal bids (constant) "
-        "score. Middle: the same at equal FLOPs, each budget's mean taken off both sides: what "
-        "knowing the agents adds. Right: loss per credit in what the market made, over that in "
+        "score. Middle: the same at equal FLOPs, over what all policies' markets and chance made, "
+        "each text's mean at each budget taken off both sides: whether bids know which of these "
+        "costs a text least. Right: loss per credit in what the market made, over that in "
         "random allocations; above 1 the market picked what it had undervalued. Bars: 95 % "
         "bootstrap intervals over texts."
     )
-    needs = ("allocations_measured",)
+    needs = ("allocations_measured", "allocations_judged")
     place = 10
     scenario = "valuation"
 
@@ -44,8 +47,9 @@ class Valuation(Figure):
         table = run.table("allocations_measured")
         if table.empty:
             raise Missing("the run measured no allocation")
-        table = table.assign(text=rows_of(table))
-        return pd.DataFrame(list(_statistics(table)))
+        judged = run.table("allocations_judged")
+        found = _statistics(table.assign(text=rows_of(table)), judged.assign(text=rows_of(judged)))
+        return pd.DataFrame(list(found))
 
     def draw(self, data: pd.DataFrame) -> Canvas:
         """Dots with intervals, their values beside them."""
@@ -109,13 +113,16 @@ class Valuation(Figure):
         return found
 
 
-def _statistics(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _statistics(table: pd.DataFrame, judged: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for policy, rows in table.groupby("policy", sort=False):
         families = dict(iter(rows.groupby("family", sort=False)))
         for family, part in families.items():
             for each in tidy(fitted(part, PREDICTED, MEASURED)):
                 yield {"policy": policy, "family": family, **each}
-        centred = within(rows, ["budget_fraction"], [PREDICTED, MEASURED])
+        # The same allocations for every policy: all markets', and those drawn by lot.
+        common = [rows[rows["family"] != MARKET], judged[judged["judge"] == policy]]
+        everything = pd.concat(common, ignore_index=True)
+        centred = within(everything, ["budget_fraction", "text"], [PREDICTED, MEASURED])
         for each in tidy(fitted(centred, PREDICTED, MEASURED)):
             yield {"policy": policy, "family": EQUAL, **each}
         for family, part in families.items():

@@ -29,10 +29,10 @@ class ValuationTable(Figure):
     title = "Measured on predicted loss: all statistics"
     question = (
         "Slopes are loss per 1,000 credits, intercepts losses times 1,000. Through 0: a line that "
-        "predicts no loss where nothing is closed. At equal FLOPs: all families together, each "
-        "budget's mean taken off both sides. In brackets: 95 % bootstrap intervals over texts."
+        "predicts no loss where nothing is closed. At equal FLOPs: what all policies' markets and "
+        "chance made, each text's mean at each budget taken off both sides. In brackets: 95 % bootstrap intervals over texts."
     )
-    needs = ("allocations_measured",)
+    needs = ("allocations_measured", "allocations_judged")
     place = 11
     scenario = "valuation"
 

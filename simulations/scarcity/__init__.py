@@ -43,6 +43,7 @@ class Scarcity(Scenario):
                 "mechanism": STATIC_MASK,
                 "policy": rival.name,
                 "scope": "",
+                "timing": "",
                 "budget_fraction": budget,
                 "seed": seed,
             }
@@ -55,6 +56,7 @@ class Scarcity(Scenario):
                 "mechanism": market.mechanism,
                 "policy": policy,
                 "scope": market.scope,
+                "timing": market.timing,
                 "budget_fraction": budget,
                 "seed": seed,
             }

@@ -22,7 +22,7 @@ def check(config: ScarcityConfig) -> None:
         build_mechanism(MechanismConfig(name=market.mechanism, scope=market.scope))
         for policy in market.policies:
             POLICIES.get(policy)
-            key = (market.mechanism, market.scope, policy)
+            key = (market.mechanism, market.scope, market.timing, policy)
             if key in seen:
                 raise EconomyError(f"markets: {'/'.join(key)} is listed twice; remove one")
             seen.add(key)

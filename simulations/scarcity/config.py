@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from agent_economy.config import Named, WalletConfig
+from agent_economy.market import Timing
 from agent_economy.runs.config import StrictModel
 
 Budget = Annotated[float, Field(gt=0, le=1)]
@@ -30,11 +31,15 @@ class MarketConfig(StrictModel):
     Attributes:
         mechanism: name.
         scope: where one budget is cleared.
+        timing: ``spot`` clears layer by layer; ``forward`` and ``trace`` make one market of all
+            layers, which may move FLOPs between them as a static mask may. ``forward`` bids on what
+            enters the first layer; ``trace`` knows the dense pass, whose FLOPs nobody pays.
         policies: names of bid policies; the first leads in the report.
     """
 
     mechanism: str
     scope: Literal["token", "sequence", "batch"] = "sequence"
+    timing: Timing = "spot"
     policies: list[str] = Field(["taylor"], min_length=1)
 
 

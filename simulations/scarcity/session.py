@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -84,7 +85,7 @@ class Session:
         positions = int(getattr(self.model.config, "max_position_embeddings", 512))
         self.reader = Reader(config, self.tokenizer, positions, log)
         for market in config.markets:  # one that looks ahead on a decoder is refused here
-            self._found(market.mechanism, market.scope, 1.0, 0)
+            self._found(market.mechanism, market.scope, market.timing, 1.0, 0)
         for seed in config.seeds:
             self.stream(seed)
         log("model loaded", source=self.loaded.source, utility=self.utility.unit)
@@ -101,23 +102,27 @@ class Session:
         seed = int(cell["seed"])
         if cell["mechanism"] == STATIC_MASK:
             budget = float(cell["budget_fraction"])
-            economy = self._found("uniform", "sequence", budget, seed)
+            economy = self._found("uniform", "sequence", "spot", budget, seed)
             economy.market.plan_YN = self.plan(str(cell["policy"]), budget, seed)
             return economy
+        timing = str(cell["timing"])
         economy = self._found(
-            str(cell["mechanism"]), str(cell["scope"]), float(cell["budget_fraction"]), seed
+            str(cell["mechanism"]), str(cell["scope"]), timing, float(cell["budget_fraction"]), seed
         )
-        economy.set_policy(self._policy(str(cell["policy"]), seed))
+        # A copy: what a policy learns from its bids belongs to the cell alone.
+        economy.set_policy(deepcopy(self._policy(str(cell["policy"]), seed, timing == "forward")))
         if economy.market.mechanism.learns:
             self._warm_up(economy, seed)
         economy.market.measure_optimum = self.config.detail
         return economy
 
-    def _found(self, mechanism: str, scope: str, budget_fraction: float, seed: int) -> Economy:
+    def _found(
+        self, mechanism: str, scope: str, timing: str, budget_fraction: float, seed: int
+    ) -> Economy:
         config = {
             "block_size": self.config.block_size,
             "budget_fraction": budget_fraction,
-            "mechanism": {"name": mechanism, "scope": scope},
+            "mechanism": {"name": mechanism, "scope": scope, "timing": timing},
             "policy": {"name": "constant"},
             "wallet": self.config.wallet.model_dump(),
             "seed": seed_for(seed, "economy"),
@@ -125,10 +130,23 @@ class Session:
         return Economy.from_model(self.model, **config)
 
     @lru_cache(maxsize=16)  # noqa: B019 - a session lives as long as the run
-    def _policy(self, name: str, seed: int) -> Any:
+    def _policy(self, name: str, seed: int, ahead: bool) -> Any:
+        """A policy fitted on the seed's calibration texts.
+
+        Args:
+            name: which.
+            seed: whose texts.
+            ahead: whether every layer's bids are read off what enters the first layer.
+        """
         policy = build_policy(Named(name=name), seed)
-        stream = self.stream(seed)
-        policy.fit(stream.trace, self._ablations(seed) if policy.needs_ablations else None)
+        measured = self.stream(seed).trace
+        ablations = self._ablations(seed) if policy.needs_ablations else None
+        if ahead:
+            measured = [layer._replace(hidden_TD=measured[0].hidden_TD) for layer in measured]
+            if ablations is not None:
+                layers = len(measured)
+                ablations = [each._replace(hidden=each.hidden[:1] * layers) for each in ablations]
+        policy.fit(measured, ablations)
         return policy
 
     @lru_cache(maxsize=16)  # noqa: B019

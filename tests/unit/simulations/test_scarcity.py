@@ -13,6 +13,7 @@ from agent_economy.cli import main
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
+from analysis.study import Study
 from simulations.scarcity import SCENARIO
 from simulations.scarcity.config import ScarcityConfig
 
@@ -180,5 +181,23 @@ def test_bad_input_on_the_command_line(
 
 
 def test_a_decoder_refuses_a_mechanism_that_looks_ahead() -> None:
-    with pytest.raises(EconomyError, match="choose a causal one: .*posted_price"):
+    with pytest.raises(EconomyError, match=r"choose a causal one: .*posted_price"):
         Economy.from_model(tiny_model("gpt2"), mechanism={"name": "uniform_price"}, block_size=8)
+
+
+def test_joint_markets_have_cells_and_figures_of_their_own(
+    tiny_study: ScarcityConfig, tmp_path: Path
+) -> None:
+    markets = [
+        {"mechanism": "uniform_price", "timing": timing} for timing in ("spot", "forward", "trace")
+    ]
+    changed = {"markets": markets, "budgets": [0.5], "detail": False}
+    config = ScarcityConfig.model_validate({**tiny_study.model_dump(), **changed})
+    study = Study(execute(SCENARIO, config, tmp_path / "one", False))
+    metrics = study.table("metrics")
+    assert set(metrics.scope) == {"sequence", "sequence, forward", "sequence, trace", ""}
+    assert "timing" not in metrics and study.table("metrics") is metrics
+    spent = metrics[metrics.metric == "flops_fraction"]
+    assert (spent.value <= 0.5).all()
+    utility = metrics[metrics.metric == "utility"].groupby("scope").value.mean()
+    assert utility.nunique() == 4  # when contracts are made changes what is served

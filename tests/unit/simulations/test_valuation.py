@@ -164,6 +164,22 @@ def test_families_are_the_same_for_all_policies_and_keep_to_supply(run: Run) -> 
     assert (abs(tokens - market) < 0.05).all()
 
 
+def test_every_policy_judges_every_market(run: Run) -> None:
+    judged, own = run.table("allocations_judged"), run.table("allocations_measured")
+    assert len(judged) == 2 * 2 * 2 * 4  # makers, judges, budgets, rows
+    own = own[own.family == "market"]
+    keys = ["policy", "budget_fraction", "row"]
+    mine = judged[judged.judge == judged.policy].merge(own, on=keys, suffixes=("", "_own"))
+    assert len(mine) == len(own)
+    assert (mine.predicted_credits - mine.predicted_credits_own).abs().max() < 1e-9
+    assert (mine.measured_change == mine.measured_change_own).all()
+    # Equal bids count pairs, whoever closed them.
+    counted = judged[(judged.policy == "fisher") & (judged.judge == "constant")]
+    counted = counted.merge(own[own.policy == "fisher"], on=keys[1:], suffixes=("", "_own"))
+    pairs = counted.closed_share * counted.tokens * (4 + 3) * 2
+    assert (counted.predicted_credits - pairs).abs().max() < 1e-4
+
+
 # --- prices and unions -----------------------------------------------------------------------
 
 
