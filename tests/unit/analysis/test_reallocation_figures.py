@@ -15,7 +15,7 @@ import pytest
 
 from agent_economy.runs.reader import Run
 from analysis.figures.base import FIGURES, Missing, in_order
-from analysis.reallocation import estimates, lead_market, markets, nested, utilities
+from analysis.reallocation import estimates, layer_means, lead_market, markets, nested, utilities
 from analysis.reallocation_verdict import answer, verdicts
 from analysis.report import write_report
 from analysis.style import RC
@@ -256,8 +256,24 @@ def test_the_csv_alone_draws_the_same_figure(name: str, run: Run) -> None:
 
 def test_layers_are_drawn_at_the_scarce_budget(run: Run) -> None:
     data = FIGURES.get("reallocation_layers")().data(run)
-    assert set(data.budget_fraction) == {0.4} and set(data.layer) == set(range(LAYERS))
+    assert set(data.budget_fraction) == {0.4} and set(data.layer) == set(range(-1, LAYERS))
     assert set(data.arm) == {"market", "random bids", "random mask", "lots"}
+
+
+def test_layer_means_weigh_layers_alike_and_leave_out_closed_ones(shares: pd.DataFrame) -> None:
+    closed = shares.copy()
+    closed.loc[(closed.row == 3) & (closed.layer == 1), "share_scarce"] = np.nan
+    found = layer_means(closed, "share", ["value"])
+    keys = {"seed": 1, "value": "idf", "setting": "mask", "budget_fraction": 0.6}
+    one = {"mechanism": "posted_price", "policy": "taylor"}
+    for row, layers in ((3, [0, 2, 3]), (4, [0, 1, 2, 3])):
+        where = {**keys, **one, "row": row}
+        own = shares[shares.layer.isin(layers)]
+        for column, value in where.items():
+            own = own[own[column] == value]
+        for view in ("dense", "composed", "scarce"):
+            mean = estimate(found, **where)[f"share_{view}"]
+            assert mean == pytest.approx(own[f"share_{view}"].mean(), rel=1e-12)
 
 
 def test_a_run_without_a_market_has_no_figure(shares: pd.DataFrame, tmp_path: Path) -> None:
