@@ -281,6 +281,8 @@ def _load(point: EntryPoint) -> Any:
 
 
 def _number(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -47,8 +47,9 @@ def measured(*, quick: bool = False) -> dict[str, Any]:
     """The rows with what they were measured with."""
     from agent_economy.runs.manifest import environment, now
 
-    about = {"command": "python -m benchmarks.clearing", "date": now(), **environment()}
+    command = "python -m benchmarks.clearing" + (" --quick" if quick else "")
     # Read before the run: what the tree holds afterwards says nothing about the rows.
+    about = {"command": command, "date": now(), **environment()}
     return about | {"threads": torch.get_num_threads(), "rows": rows(quick=quick)}
 
 

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from analysis.style import DPI, GREY, RC, WIDTH_IN
 from benchmarks.scaling import SORTS
@@ -31,6 +32,8 @@ def png(result: dict[str, Any]) -> bytes:
         ax.set(xscale="log", yscale="log", xlabel="bids in one clearing (agents x tokens)")
         ax.set_ylabel("time per bid, nanoseconds")
         ax.grid(axis="y")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         threads = result["threads"]
         ax.set_title(
             "Clearing a market per sequence: time per bid "
@@ -60,7 +63,13 @@ def _lines(ax: Axes, rows: list[dict[str, Any]]) -> None:
     if "uniform/sequence" in times:
         line = sorted(times["uniform/sequence"])
         label = "uniform (no market)"
-        ax.plot(*zip(*line, strict=True), label=label, color="black", marker="x")
+        ax.plot(
+            *zip(*line, strict=True),
+            label=label,
+            color="black",
+            marker="x",
+            markeredgecolor="black",
+        )
     if SORTS[0] in times:
         line = sorted(times[SORTS[0]])
         ax.plot(*zip(*line, strict=True), label="one torch.sort", color=GREY, linestyle=":")
@@ -101,5 +110,10 @@ def _label(ax: Axes) -> None:
             va="center",
             color=line.get_color(),
             fontsize=9.5,
-            arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.6},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": line.get_color(),
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+            },
         )
