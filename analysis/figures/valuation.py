@@ -94,7 +94,9 @@ class Valuation(Figure):
     def findings(self, data: pd.DataFrame) -> list[str]:
         """The best policy at equal FLOPs, and how each one's selection fares."""
         at = data.set_index(["policy", "family", "statistic"])[["value", "low", "high"]]
-        equal = at.xs((EQUAL, "r2"), level=("family", "statistic"))
+        equal = at.xs((EQUAL, "r2"), level=("family", "statistic")).dropna(subset="value")
+        if equal.empty:
+            return []
         best = equal["value"].idxmax()
         found = [
             f"At equal FLOPs the bids that explain most are {words(best)}: R² "

@@ -30,7 +30,8 @@ class ValuationTable(Figure):
     question = (
         "Slopes are loss per 1,000 credits, intercepts losses times 1,000. Through 0: a line that "
         "predicts no loss where nothing is closed. At equal FLOPs: what all policies' markets and "
-        "chance made, each text's mean at each budget taken off both sides. In brackets: 95 % bootstrap intervals over texts."
+        "chance made, each text's mean at each budget taken off both sides. In brackets: 95 % "
+        "bootstrap intervals over texts."
     )
     needs = ("allocations_measured", "allocations_judged")
     place = 11

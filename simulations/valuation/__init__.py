@@ -39,7 +39,8 @@ class Valuation(Scenario):
         check(config)
         studies = [("unions", "none")] if config.unions else []
         for policy in config.policies:
-            studies += [("allocations", policy), ("shadow_price", policy)]
+            studies.append(("allocations", policy))
+            studies += [("shadow_price", policy)] if config.price_budgets else []
         return [
             {
                 "study": study,

@@ -34,11 +34,13 @@ def allocation_tables(session: Session, name: str, seed: int) -> Tables:
     """Predicted and measured change of loss for every row and allocation.
 
     Returns:
-        ``allocations_measured``: one row per row of text, family and budget, and ``metrics``:
-        their means.
+        ``allocations_measured``: one row per row of text, family and budget, as valued by the
+        policy; ``allocations_judged``: what every other policy of the study makes of this one's
+        market allocations; ``metrics``: means of the first.
     """
     policy = session.policy(name, seed)
-    frames = []
+    judges = {each: session.policy(each, seed) for each in session.config.policies}
+    frames, judged = [], []
     for dense, drawn in zip(session.dense(seed), session.drawn(seed), strict=True):
         bids = session.bids(policy, dense)
         for each in drawn:
@@ -65,6 +67,10 @@ def allocation_tables(session: Session, name: str, seed: int) -> Tables:
                 gates = [receipt.allocation_BLN(layer).bool() for layer in layers]
                 market = economy.market
                 declared = [market.bids.get(layer, bids[layer]) for layer in layers]
+            measured_B = session.change_B(dense, gates)
+            for judge, other in judges.items():
+                value_B = closed_value_B(session.bids(other, dense), gates, dense.mask_BL)
+                judged.append(_judgement(dense, judge, budget, value_B, measured_B))
             split = seed_for(seed, "halves", str(budget), dense.first_row)
             frames.append(
                 _frame(
@@ -73,13 +79,17 @@ def allocation_tables(session: Session, name: str, seed: int) -> Tables:
                     budget,
                     gates,
                     predicted=closed_value_B(bids, gates, dense.mask_BL),
-                    measured=session.change_B(dense, gates),
+                    measured=measured_B,
                     parts=session.parts_B(dense, gates, split),
                     declared=closed_value_B(declared, gates, dense.mask_BL),
                 )
             )
     measured = pd.concat(frames, ignore_index=True)
-    return {"allocations_measured": measured, "metrics": _metrics(measured, session.unit)}
+    return {
+        "allocations_measured": measured,
+        "allocations_judged": pd.concat(judged, ignore_index=True),
+        "metrics": _metrics(measured, session.unit),
+    }
 
 
 def closed_value_B(bids: list[Tensor], gates: Gates, mask_BL: Tensor) -> Float64[Tensor, "B"]:
@@ -130,6 +140,20 @@ def _frame(
     frame.insert(0, "family", family)
     frame.insert(1, "budget_fraction", budget)
     return frame
+
+
+def _judgement(
+    dense: Dense, judge: str, budget: float, value_B: Tensor, measured_B: Tensor
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "judge": judge,
+            "budget_fraction": budget,
+            "row": (torch.arange(len(value_B)) + dense.first_row).numpy(),
+            "predicted_credits": value_B.numpy(force=True),
+            "measured_change": measured_B.numpy(force=True),
+        }
+    )
 
 
 def _metrics(measured: pd.DataFrame, unit: str) -> pd.DataFrame:

@@ -33,9 +33,10 @@ class ValuationConfig(StrictModel):
         policies: whose bids are judged.
         budgets: supplies at which allocations are made, as fractions of dense agent FLOPs.
         price_budgets: supplies between which true loss is set against the shadow price; full
-            supply is always the first.
+            supply is always the first; none leaves this study out.
         draws: random allocations of each family at each budget.
-        unions: sizes of the sets of agents whose joint loss is set against the sum of single ones.
+        unions: sizes of the sets of agents whose joint loss is set against the sum of single ones;
+            none leaves this study out.
         seeds: each draws its own texts, calibration and allocations.
     """
 
@@ -52,7 +53,7 @@ class ValuationConfig(StrictModel):
     mechanism: str = "uniform_price"
     policies: list[str] = Field(["taylor"], min_length=1)
     budgets: list[Scarce] = Field([0.95, 0.9, 0.8, 0.6, 0.4, 0.2], min_length=1)
-    price_budgets: list[Scarce] = Field([0.9, 0.7, 0.5, 0.3], min_length=1)
+    price_budgets: list[Scarce] = Field([0.9, 0.7, 0.5, 0.3])
     draws: int = Field(1, ge=1)
     unions: list[Annotated[int, Field(ge=2)]] = Field([2, 4, 8, 16, 32])
     seeds: list[int] = Field([0, 1], min_length=1)

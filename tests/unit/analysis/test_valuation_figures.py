@@ -22,6 +22,8 @@ SEEDS = (0, 1)
 BUDGETS = (0.9, 0.6, 0.3)
 #: loss per credit of taylor bids: what the market closes costs half as much again
 RATES = {"market": 3.0, "random_tokens": 2.0, "random_agents": 2.5}
+#: credits that taylor bids put on what each closes, at equal FLOPs
+CREDITS = {"market": 1.0, "random_tokens": 1.5, "random_agents": 2.0}
 VALUATION = [
     *("valuation", "valuation_table", "valuation_curves", "valuation_unions", "valuation_price"),
 ]
@@ -37,13 +39,22 @@ def allocations() -> pd.DataFrame:
     rows = []
     for seed, row, budget in itertools.product(SEEDS, ROWS, BUDGETS):
         for family, rate in RATES.items():
-            credits = (1 - budget) * (10 + row + 5 * seed)
+            credits = CREDITS[family] * (1 - budget) * (10 + row + 5 * seed)
             loss = rate * credits
             rows.append((seed, row, budget, family, "taylor", credits, loss, loss / 1.2))
             rows.append((seed, row, budget, family, "constant", 1 - budget, loss, loss / 1.2))
     names = ["seed", "row", "budget_fraction", "family", "policy", "predicted_credits"]
     table = frame([*names, "measured_change", "parts_change"], rows)
     return table.assign(flops_fraction=table["budget_fraction"], tokens=48)
+
+
+def judged() -> pd.DataFrame:
+    """What both policies make of both markets' allocations, which are the same here."""
+    market = allocations().query("family == 'market'").drop(columns=["family", "parts_change"])
+    makers = [
+        market.assign(judge=market["policy"], policy=maker) for maker in ("taylor", "constant")
+    ]
+    return pd.concat(makers, ignore_index=True)
 
 
 def unions() -> pd.DataFrame:
@@ -89,6 +100,7 @@ def known(synthetic: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) 
     unit = {"metric": ["measured_change"], "value": [0.0], "unit": ["1 - cosine"]}
     tables = {
         "allocations_measured": allocations(),
+        "allocations_judged": judged(),
         "unions": unions(),
         "shadow_prices": shadow_prices(),
         "shading": shading(),
@@ -126,7 +138,9 @@ def test_fits_and_biases(known: Run) -> None:
     assert at["taylor", "market", "r2_origin"] == pytest.approx(1)
     assert at["taylor", "random_tokens", "bias"] == pytest.approx(1.5)
     assert at["taylor", "random_agents", "bias"] == pytest.approx(1.2)
-    assert at["taylor", "equal_flops", "r2"] < 1  # families differ in loss per credit
+    # Per text and budget, credits 1 (twice: two makers), 1.5, 2 against losses 3, 3, 3, 5.
+    exact = np.corrcoef([1, 1, 1.5, 2], [3, 3, 3, 5])[0, 1] ** 2
+    assert at["taylor", "equal_flops", "r2"] == pytest.approx(exact)
     assert np.isnan(at["constant", "equal_flops", "r2"])  # all the same at equal FLOPs
     assert data[data.policy == "taylor"].low.notna().all()
 
@@ -188,6 +202,7 @@ def test_an_empty_table_is_said_to_be(
     synthetic: SimpleNamespace,
     tmp_path: Path,
 ) -> None:
-    run = Run(synthetic.make_run(tmp_path / "empty", {table: make().iloc[:0]}))
+    tables = {table: make().iloc[:0], "allocations_judged": judged()}
+    run = Run(synthetic.make_run(tmp_path / "empty", tables))
     with pytest.raises(Missing):
         FIGURES.get(name)().data(run)
