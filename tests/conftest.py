@@ -22,3 +22,12 @@ settings.register_profile("slow", max_examples=1000, derandomize=True, deadline=
 def pytest_configure(config: pytest.Config) -> None:
     slow = config.getoption("markexpr", "") == "slow"
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "slow" if slow else "default"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``-m slow`` tries every property on many more cases, beside what is always slow."""
+    if config.getoption("markexpr", "") == "slow":
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.slow)
