@@ -25,7 +25,8 @@ RATES = {"market": 3.0, "random_tokens": 2.0, "random_agents": 2.5}
 #: credits that taylor bids put on what each closes, at equal FLOPs
 CREDITS = {"market": 1.0, "random_tokens": 1.5, "random_agents": 2.0}
 VALUATION = [
-    *("valuation", "valuation_table", "valuation_curves", "valuation_unions", "valuation_price"),
+    *("valuation", "valuation_table", "valuation_curves", "valuation_selection"),
+    *("valuation_unions", "valuation_price"),
 ]
 SHADING = ["shading", "shading_table"]
 
@@ -154,6 +155,13 @@ def test_curves_put_predictions_in_units_of_loss(known: Run) -> None:
     assert (market.low < market.measured).all() and (market.measured < market.high).all()
 
 
+def test_selection_at_every_budget(known: Run) -> None:
+    data = FIGURES.get("valuation_selection")().data(known)
+    at = data[data.policy == "taylor"].set_index("family").value
+    assert at["random_tokens"].tolist() == pytest.approx([1.5] * 3)
+    assert at["random_agents"].tolist() == pytest.approx([1.2] * 3)
+
+
 def test_unions_and_halves(known: Run) -> None:
     data = FIGURES.get("valuation_unions")().data(known)
     assert data[data.part == "unions"].value.tolist() == pytest.approx([2.0] * 4)
@@ -190,6 +198,7 @@ def test_shading_gains(known: Run) -> None:
     [
         ("valuation", "allocations_measured", allocations),
         ("valuation_curves", "allocations_measured", allocations),
+        ("valuation_selection", "allocations_measured", allocations),
         ("valuation_price", "shadow_prices", shadow_prices),
         ("shading", "shading", shading),
         ("shading_table", "shading", shading),
