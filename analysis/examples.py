@@ -7,8 +7,7 @@ variant: two variants that met the same examples are compared example by example
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
@@ -38,25 +37,48 @@ def score(unit: str, outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
     return _SCORES[unit](outcomes, weight_RX)
 
 
-def interval(unit: str, outcomes: pd.DataFrame) -> Interval:
-    """The score over all examples and its percentile interval."""
-    return _interval(lambda weight: score(unit, outcomes, weight), len(outcomes))
-
-
-def gain(unit: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> Interval:
-    """How much better the first is than the second, on the examples that both met.
-
-    Perplexities are compared by their logarithms, in nats a token.
+class Scored:
+    """One variant's outcomes, and its score under every resample, computed once.
 
     Args:
-        unit: of both.
-        ours: outcomes, with the columns ``seed`` and ``example`` beside `OUTCOME`.
-        theirs: likewise.
+        unit: of the score.
+        outcomes: with the columns ``seed`` and ``example`` beside `OUTCOME`.
     """
-    one, other = _met_by_both(ours, theirs)
-    if unit == PERPLEXITY:
-        return _interval(lambda w: np.log(score(unit, other, w) / score(unit, one, w)), len(one))
-    return _interval(lambda w: score(unit, one, w) - score(unit, other, w), len(one))
+
+    def __init__(self, unit: str, outcomes: pd.DataFrame) -> None:
+        self.unit = unit
+        self.outcomes = outcomes.sort_values(["seed", "example"], kind="stable")
+
+    @cached_property
+    def scores(self) -> tuple[float, Floats]:
+        """The score over all examples, and of every resample."""
+        n = len(self.outcomes)
+        whole = float(score(self.unit, self.outcomes, np.ones((1, n)))[0])
+        return whole, score(self.unit, self.outcomes, _weights(n))
+
+    @property
+    def interval(self) -> Interval:
+        """The score over all examples and its percentile interval."""
+        return _between(*self.scores, len(self.outcomes))
+
+    def gain(self, other: Scored) -> Interval:
+        """How much better this is than another, on the examples that both met.
+
+        Perplexities are compared by their logarithms, in nats a token.
+        """
+        one, two = self, other
+        keys = ["seed", "example"]
+        if not np.array_equal(one.outcomes[keys], two.outcomes[keys]):
+            one, two = (
+                Scored(self.unit, part) for part in _met_by_both(one.outcomes, two.outcomes)
+            )
+        if one.outcomes.empty:
+            return Interval(np.nan, np.nan, np.nan, 0)
+        (mean, draws_R), (other_mean, other_R) = one.scores, two.scores
+        if self.unit == PERPLEXITY:
+            mean, other_mean = -np.log(mean), -np.log(other_mean)
+            draws_R, other_R = -np.log(draws_R), -np.log(other_R)
+        return _between(float(mean - other_mean), draws_R - other_R, len(one.outcomes))
 
 
 def loss_gain(ours: pd.DataFrame, theirs: pd.DataFrame) -> Interval:
@@ -68,7 +90,12 @@ def loss_gain(ours: pd.DataFrame, theirs: pd.DataFrame) -> Interval:
     one, other = _met_by_both(ours, theirs)
     less_X = (other["loss"] - one["loss"]).to_numpy(np.float64)
     tokens_X = one["tokens"].to_numpy(np.float64)
-    return _interval(lambda w: (w @ less_X) / (w @ tokens_X), len(one))
+    n = len(one)
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    weight_RX = _weights(n)
+    draws_R = (weight_RX @ less_X) / (weight_RX @ tokens_X)
+    return _between(float(less_X.sum() / tokens_X.sum()), draws_R, n)
 
 
 def _met_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -78,13 +105,10 @@ def _met_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame
     return both.merge(ours, on=keys, how="left"), both.merge(theirs, on=keys, how="left")
 
 
-def _interval(of: Callable[[Floats], Floats], n: int) -> Interval:
-    if n == 0:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    mean = float(of(np.ones((1, n)))[0])
+def _between(mean: float, draws_R: Floats, n: int) -> Interval:
     if n == 1:
         return Interval(mean, np.nan, np.nan, 1)
-    low, high = np.quantile(of(_weights(n)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(draws_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(mean, float(low), float(high), n)
 
 

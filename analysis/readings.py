@@ -8,7 +8,7 @@ import pandas as pd
 
 from agent_economy.runs.reader import Run
 from analysis.cells import STATIC_MASK
-from analysis.examples import PERPLEXITY, gain, interval, loss_gain
+from analysis.examples import PERPLEXITY, Scored, loss_gain
 from analysis.intervals import VARIANT, Interval, bootstrap, by_variant, in_run_order
 from analysis.style import lower_is_better
 
@@ -90,8 +90,7 @@ class ByExample(Readings):
     def __init__(self, examples: pd.DataFrame, unit: str) -> None:
         super().__init__(unit)
         self.found = {
-            (*key, unit): part.sort_values(["seed", "example"], kind="stable")
-            for key, part in examples.groupby(VARIANT, sort=False)
+            (*key, unit): Scored(unit, part) for key, part in examples.groupby(VARIANT, sort=False)
         }
 
     def keys(self) -> list[Key]:
@@ -100,15 +99,15 @@ class ByExample(Readings):
 
     def interval(self, key: Key) -> Interval:
         """See `Readings`."""
-        return interval(key[-1], self.found[key])
+        return self.found[key].interval
 
     def gain(self, key: Key, rival: Key) -> Interval:
         """See `Readings`."""
-        return gain(key[-1], self.found[key], self.found[rival])
+        return self.found[key].gain(self.found[rival])
 
     def loss_gain(self, key: Key, rival: Key) -> Interval:
         """See `Readings`."""
-        return loss_gain(self.found[key], self.found[rival])
+        return loss_gain(self.found[key].outcomes, self.found[rival].outcomes)
 
 
 def readings(metrics: pd.DataFrame, examples: pd.DataFrame | None = None) -> Readings:

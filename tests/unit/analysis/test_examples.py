@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from agent_economy.tasks.scores import score as library_score
-from analysis.examples import gain, interval, loss_gain, score
+from analysis.examples import Scored, loss_gain, score
+from analysis.intervals import Interval
 from analysis.readings import BEST, best_masks, readings
 from analysis.verdict import judge
 
@@ -16,6 +17,14 @@ METRICS = {
     "Matthews correlation": "matthews",
     "mean of Pearson and Spearman": "pearson_spearman",
 }
+
+
+def interval(unit: str, frame: pd.DataFrame) -> Interval:
+    return Scored(unit, frame).interval
+
+
+def gain(unit: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> Interval:
+    return Scored(unit, ours).gain(Scored(unit, theirs))
 
 
 def outcomes(unit: str, n: int = 60, seed: int = 0, skill: float = 0.5) -> pd.DataFrame:
