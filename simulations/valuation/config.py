@@ -47,7 +47,7 @@ class ValuationConfig(StrictModel):
     max_tokens: int = Field(48, ge=4)
     calibration_texts: int = Field(36, ge=4)
     probes: int = Field(2, ge=1)
-    ablations: int = Field(16, ge=1)
+    ablations: int = Field(32, ge=1)
     warm_up: int = Field(4, ge=0)
     block_size: int = Field(128, ge=1)
     mechanism: str = "uniform_price"
