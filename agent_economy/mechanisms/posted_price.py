@@ -93,6 +93,8 @@ class PostedPrice(Mechanism):
         total_BNL = torch.where(line_BNL, cost_BNL, 0.0).cumsum(1)
         allowed_BL = self._allowed(goods, terms.open_BU, total_BNL[:, -1])
         served_BNL = line_BNL & (total_BNL <= allowed_BL[:, None])
+        more_BNL = self._from_remainders(line_BNL & ~served_BNL, cost_BNL, allowed_BL, served_BNL)
+        served_BNL = served_BNL | more_BNL
         gate_BNL = served_BNL.gather(1, order_BN1.argsort(1).expand(order_BNL.shape))
         return gate_BNL, price, self._learn(goods, state)
 
@@ -151,9 +153,26 @@ class PostedPrice(Mechanism):
         """FLOPs that each token may spend: its demand, less what overdraws the balance."""
         fee_B1 = (goods.tariff.setup_flops_U * open_BU).sum(-1, keepdim=True)
         accrual_BL = goods.supply_BL - fee_B1 * goods.tariff.mask_BL
-        overdrawn_BL = (accrual_BL - demand_BL).cumsum(-1).cummin(-1).values.clamp(max=0)
-        before_BL = torch.nn.functional.pad(overdrawn_BL[:, :-1], (1, 0))
-        return demand_BL + (overdrawn_BL - before_BL)
+        return demand_BL + _new_lows(accrual_BL - demand_BL)
+
+    @staticmethod
+    def _from_remainders(
+        unserved_BNL: Tensor, cost_BNL: Tensor, allowed_BL: Tensor, served_BNL: Tensor
+    ) -> Tensor:
+        """Who is served from what was allowed to earlier tokens but bought no whole agent.
+
+        These remainders are added up along the row and granted again as soon as they pay for the
+        dearest agent: a second balance, which the first never touches.
+        """
+        spent_BL = torch.where(served_BNL, cost_BNL, 0.0).sum(1)
+        saved_BL = (allowed_BL - spent_BL).clamp(min=0).cumsum(-1)
+        dearest_BL = cost_BNL.amax(1).clamp(min=1)
+        granted_BL = ((saved_BL / dearest_BL).floor() * dearest_BL).cummax(-1).values
+        grant_BL = granted_BL.diff(dim=-1, prepend=torch.zeros_like(granted_BL[:, :1]))
+        total_BNL = torch.where(unserved_BNL, cost_BNL, 0.0).cumsum(1)
+        demand_BL = total_BNL[:, -1]
+        allowed_BL = demand_BL + _new_lows(grant_BL - demand_BL)
+        return unserved_BNL & (total_BNL <= allowed_BL[:, None])
 
     def _learn(self, goods: Goods, state: State) -> State:
         """The dual step, and the running means that open units and rank agents."""
@@ -184,3 +203,9 @@ class PostedPrice(Mechanism):
         mean = goods.density_BNL.double().mean()
         # A price of 0 would stay 0 under a multiplicative step.
         return optimum(goods).price_M.double().mean().maximum(1e-3 * mean)
+
+
+def _new_lows(step_BL: Tensor) -> Tensor:
+    """How far each step takes a walk below all its earlier lows and 0: what overdraws a balance."""
+    low_BL = step_BL.cumsum(-1).cummin(-1).values.clamp(max=0)
+    return low_BL.diff(dim=-1, prepend=torch.zeros_like(low_BL[:, :1]))
