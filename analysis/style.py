@@ -69,9 +69,13 @@ def line_styles(names: Sequence[str]) -> dict[str, dict[str, object]]:
     for name in dict.fromkeys(names):
         if name not in _SLOTS and name != "uniform":
             slots[name] = next(spare)
-    styles: dict[str, dict[str, object]] = {
-        name: {"color": _COLOURS[slot], "marker": _MARKERS[slot]} for name, slot in slots.items()
-    }
+    styles: dict[str, dict[str, object]] = {}
+    for place, (name, slot) in enumerate(slots.items()):
+        # There are more names than colours: the second to wear one is broken, the third dotted.
+        before = list(slots.values())[:place].count(slot)
+        styles[name] = {"color": _COLOURS[slot], "marker": _MARKERS[slot]}
+        if before:
+            styles[name]["linestyle"] = ((0, (5, 1.5)), (0, (1, 1)), "-.")[(before - 1) % 3]
     if "uniform" in names:
         styles["uniform"] = {
             "color": "black",

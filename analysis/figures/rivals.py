@@ -66,7 +66,7 @@ class Rivals(Figure):
                     ax.plot(part[middle], y, "o", color=colour, label=f"against {rival}")
                 ax.axvline(0, **BELOW)
                 ax.set_title(f"{percent(budget)} supply")
-                ax.set_xlabel(unit)
+            row[0].set_ylabel(unit)
             row[0].set_yticks(range(len(variants)), variants)
             row[0].set_ylim(len(variants) - 0.5, -0.5)
         legend_below(canvas, axes)
