@@ -36,6 +36,8 @@ def interleaved(
         say: what to tell standard error, round by round.
     """
     repeat, every = repeat or {}, every or {}
+    if say:
+        note(f"{say}: warm-up")
     for _ in range(warm_up):
         for run in candidates.values():
             run()
