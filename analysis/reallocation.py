@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from agent_economy.runs.reader import Run
 from analysis.cells import NO_MARKET, REFERENCE, lead_mechanism, lead_policies
-from analysis.examples import interval
+from analysis.examples import Scored
 from analysis.intervals import LEVEL, RESAMPLES, VARIANT, Interval, by_variant
 from analysis.readings import readings_of
 
@@ -158,7 +158,9 @@ def _grids(rows: pd.DataFrame, measure: str) -> tuple[np.ndarray, np.ndarray, np
 def utilities(run: Run) -> pd.DataFrame:
     """Utility of every arm of every market: `VARIANT`, ``arm``, ``unit`` and its interval.
 
-    The dense model stands as one more arm, ``dense``, at every budget.
+    The dense model stands as one more arm, ``dense``, at every budget. Where the run kept each
+    row's outcome, ``kept`` is the market's utility minus the dense one, paired by row (perplexity:
+    the log of their ratio, lower being better counted as gain).
     """
     found = readings_of(run)
     if found is None:
@@ -167,7 +169,7 @@ def utilities(run: Run) -> pd.DataFrame:
     unit = measured["unit"].iloc[0]
     masks = _mask_utilities(run, unit).assign(setting="mask", unit=unit)
     table = pd.concat([measured, masks], ignore_index=True)
-    dense = interval(unit, run.table("dense")) if "dense" in run.tables else None
+    dense = Scored(unit, run.table("dense")).interval if "dense" in run.tables else None
     dense = dense or Interval(1.0, 1.0, 1.0, 0)  # the cosine of the dense model to itself
     parts = []
     for market in markets(table):
@@ -175,12 +177,25 @@ def utilities(run: Run) -> pd.DataFrame:
         of_market = arms(table, market)
         parts += [rows.assign(**own, arm=arm) for arm, rows in of_market.items()]
         parts.append(of_market[MARKET].assign(**dense._asdict(), arm="dense"))
+        parts.append(_kept(run, unit, of_market[MARKET]).assign(arm="kept"))
     return pd.concat(parts, ignore_index=True)[[*VARIANT, "arm", "unit", *Interval._fields]]
+
+
+def _kept(run: Run, unit: str, market: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a market with its utility minus the dense model's."""
+    if "dense" not in run.tables:
+        return market.iloc[:0]
+    dense = Scored(unit, run.table("dense"))
+    cells = dict(list(run.table("examples").groupby(VARIANT)))
+    kept = [
+        Scored(unit, cells[tuple(key)]).gain(dense)._asdict() for key in market[VARIANT].to_numpy()
+    ]
+    return market.assign(**pd.DataFrame(kept, index=market.index))
 
 
 def _mask_utilities(run: Run, unit: str) -> pd.DataFrame:
     if "mask_examples" not in run.tables:
         return by_variant(run.table("metrics"), "mask_utility").drop(columns="unit")
     groups = run.table("mask_examples").groupby(VARIANT, sort=False)
-    rows = [(*key, *interval(unit, part)) for key, part in groups]
+    rows = [(*key, *Scored(unit, part).interval) for key, part in groups]
     return pd.DataFrame(rows, columns=[*VARIANT, *Interval._fields])

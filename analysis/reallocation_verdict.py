@@ -43,6 +43,26 @@ def verdicts(found: pd.DataFrame, market: tuple[str, str, str]) -> list[str]:
     return sentences
 
 
+def kept(utility: pd.DataFrame) -> list[str]:
+    """One sentence on the utility of a market beside the dense model's, at every budget.
+
+    Args:
+        utility: ``utilities`` of one market.
+    """
+    if utility.empty:
+        return []
+    said = []
+    for budget, rows in utility.groupby("budget_fraction", sort=True):
+        at = rows.set_index("arm")
+        change = f", paired {signed(at.loc['kept'])}" if "kept" in at.index else ""
+        rivals = ", ".join(
+            f"{arm} {number(at.loc[arm, 'mean'])}" for arm in RIVALS if arm in at.index
+        )
+        level = f"{number(at.loc[MARKET, 'mean'])} (dense {number(at.loc['dense', 'mean'])}{change}"
+        said.append(f"{percent(budget)}: {level}; {rivals})" if rivals else f"{level})")
+    return [f"Utility, {utility['unit'].iloc[0]}, {'; '.join(reversed(said))}."]
+
+
 def answer(rows: pd.DataFrame) -> str:
     """Yes, no or cannot tell over some budgets, with the numbers.
 

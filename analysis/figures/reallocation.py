@@ -26,7 +26,7 @@ from analysis.reallocation_arms import (
     of_market,
     supplies,
 )
-from analysis.reallocation_verdict import verdicts
+from analysis.reallocation_verdict import kept, verdicts
 from analysis.style import direction, percentages
 
 
@@ -98,9 +98,11 @@ class Reallocation(Figure):
         return canvas
 
     def findings(self, data: pd.DataFrame) -> list[str]:
-        """The verdict of the market that leads."""
+        """The verdict of the market that leads, and what it keeps of utility."""
         mechanism, policy, scope = str(data["lead"].iloc[0]).split("/")
-        return verdicts(data[data["value"] != "utility"], (mechanism, policy, scope))
+        market = mechanism, policy, scope
+        utility = of_market(data[data["value"] == "utility"], market)
+        return [*verdicts(data[data["value"] != "utility"], market), *kept(utility)]
 
 
 def _lines(data: pd.DataFrame) -> list[tuple[tuple[str, str, str], str]]:

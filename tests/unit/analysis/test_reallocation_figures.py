@@ -16,7 +16,7 @@ import pytest
 from agent_economy.runs.reader import Run
 from analysis.figures.base import FIGURES, Missing, in_order
 from analysis.reallocation import estimates, layer_means, lead_market, markets, nested, utilities
-from analysis.reallocation_verdict import answer, verdicts
+from analysis.reallocation_verdict import answer, kept, verdicts
 from analysis.report import write_report
 from analysis.style import RC
 
@@ -192,6 +192,33 @@ def test_utilities_stand_beside_every_arm(run: Run) -> None:
     for arm, mean in (("market", 0.875), ("random mask", 0.815), ("random bids", 0.695)):
         assert estimate(found, arm=arm, **at)["mean"] == pytest.approx(mean)
     assert estimate(found, arm="dense", **at)["mean"] == 1
+
+
+def test_utility_of_examples_is_paired_with_the_dense_model(
+    shares: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Dense: 3 of 4 right under either seed; the market: 2 of 4, both among the dense ones."""
+    label, right = [0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]
+    outcome = {"example": range(4), "label": label, "loss": 0.0, "tokens": 1.0, "step": 0}
+    dense = [pd.DataFrame({**outcome, "prediction": right, "seed": seed}) for seed in (0, 1)]
+    pd.concat(dense).to_parquet(tmp_path / "dense.parquet")
+    cell = dict(zip(CELL, (*LEAD, 0.4, 0), strict=True))
+    scarce = [
+        pd.DataFrame({**outcome, **cell, "seed": seed, "prediction": [0.0, 0.0, 0.0, 0.0]})
+        for seed in (0, 1)
+    ]
+    for name in ("examples", "mask_examples"):
+        pd.concat(scarce).to_parquet(tmp_path / f"{name}.parquet")
+    unit = {**cell, "step": 0, "metric": "utility_of_batch", "value": 0.5, "unit": "accuracy"}
+    pd.DataFrame([unit]).to_parquet(tmp_path / "metrics.parquet")
+    for name, text in (("config.toml", ""), ("manifest.json", '{"status": "complete"}')):
+        (tmp_path / name).write_text(text)
+    found = utilities(Run(tmp_path)).set_index("arm")
+    assert found.loc["market", "mean"] == 0.5 and found.loc["random mask", "mean"] == 0.5
+    assert found.loc["dense", "mean"] == 0.75 and found.loc["kept", "mean"] == -0.25
+    assert found.loc["kept", "low"] < -0.25 < found.loc["kept", "high"] <= 0
+    (sentence,) = kept(found.reset_index())
+    assert sentence.startswith("Utility, accuracy, 40 %: 0.500 (dense 0.750, paired -0.250 [")
 
 
 # --- the verdict -------------------------------------------------------------------------------
