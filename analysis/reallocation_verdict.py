@@ -43,6 +43,22 @@ def verdicts(found: pd.DataFrame, market: tuple[str, str, str]) -> list[str]:
     return sentences
 
 
+def in_brief(found: pd.DataFrame, market: tuple[str, str, str]) -> str:
+    """One sentence on a further market, against the dense model alone."""
+    mechanism, policy, scope = market
+    rows = found[
+        (found["mechanism"] == mechanism) & (found["policy"] == policy) & (found["scope"] == scope)
+    ]
+    changes = rows[(rows["arm"] == MARKET) & (rows["quantity"] == "change")]
+    said = [
+        f"{VALUES[value]}: {answer(part.sort_values('budget_fraction', ascending=False))}"
+        for value in VALUES
+        if len(part := changes[changes["value"] == value])
+    ]
+    name = f"{words(mechanism)}, {words(policy)} bids, {scope} scope"
+    return f"Likewise {name}, against the dense model: {'; '.join(said)}."
+
+
 def kept(utility: pd.DataFrame) -> list[str]:
     """One sentence on the utility of a market beside the dense model's, at every budget.
 

@@ -16,6 +16,7 @@ from analysis.reallocation import (
     VALUES,
     estimates,
     lead_market,
+    markets,
     utilities,
 )
 from analysis.reallocation_arms import (
@@ -26,7 +27,7 @@ from analysis.reallocation_arms import (
     of_market,
     supplies,
 )
-from analysis.reallocation_verdict import kept, verdicts
+from analysis.reallocation_verdict import in_brief, kept, verdicts
 from analysis.style import direction, percentages
 
 
@@ -102,7 +103,9 @@ class Reallocation(Figure):
         mechanism, policy, scope = str(data["lead"].iloc[0]).split("/")
         market = mechanism, policy, scope
         utility = of_market(data[data["value"] == "utility"], market)
-        return [*verdicts(data[data["value"] != "utility"], market), *kept(utility)]
+        found = data[data["value"] != "utility"]
+        others = [in_brief(found, other) for other in markets(found) if other != market]
+        return [*verdicts(found, market), *kept(utility), *others]
 
 
 def _lines(data: pd.DataFrame) -> list[tuple[tuple[str, str, str], str]]:

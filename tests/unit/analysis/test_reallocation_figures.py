@@ -16,7 +16,7 @@ import pytest
 from agent_economy.runs.reader import Run
 from analysis.figures.base import FIGURES, Missing, in_order
 from analysis.reallocation import estimates, layer_means, lead_market, markets, nested, utilities
-from analysis.reallocation_verdict import answer, kept, verdicts
+from analysis.reallocation_verdict import answer, in_brief, kept, verdicts
 from analysis.report import write_report
 from analysis.style import RC
 
@@ -255,6 +255,9 @@ def test_the_verdict_says_what_was_put_in(shares: pd.DataFrame) -> None:
     assert "against a random mask of equal spend: yes (" in saliency
     assert "against lots without a market: yes (" in saliency
     assert idf.startswith("Rarity (IDF), against the dense model: no (")
+    other = in_brief(found, ("posted_price", "taylor", "sequence"))
+    assert "posted price, taylor bids, sequence scope" in other
+    assert "gradient saliency: yes (" in other and "rarity (IDF): no (" in other
     change = re.search(r"40 %: \+([\d.]+) \[", saliency)
     assert change and float(change[1]) == pytest.approx(100 * 0.6 * 0.15, abs=0.2)
 
