@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullFormatter
 
 from agent_economy.runs.reader import Run
 from analysis.cells import lead_policies
@@ -89,7 +90,10 @@ class Reallocation(Figure):
             if value == "utility":
                 unit = str(rows["unit"].iloc[0])
                 ax.set_ylabel(direction(unit))
-                ax.set_yscale("log" if unit == "perplexity" else "linear")
+                if unit == "perplexity":
+                    ax.set_yscale("log")
+                    ax.yaxis.set_major_formatter(lambda score, _: f"{score:,.0f}")
+                    ax.yaxis.set_minor_formatter(NullFormatter())
             else:
                 ax.set_ylabel("share on the top tokens")
                 percentages(ax.yaxis)
