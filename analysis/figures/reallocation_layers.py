@@ -47,6 +47,8 @@ class ReallocationLayers(Figure):
         table = table[
             (table["layer"] != ALL_LAYERS) & (table["budget_fraction"] == scarcest(table))
         ]
+        if table.empty:
+            raise Missing("the run tells no layers apart")
         mechanism, policy, scope = lead_market(table)
         # Only what is drawn is resampled: deep models have many layers.
         own = (table["mechanism"] == mechanism) & (table["policy"].isin([policy, "random"]))
