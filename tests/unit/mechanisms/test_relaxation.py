@@ -2,6 +2,7 @@ import pytest
 import torch
 from oracles import random_market
 
+from agent_economy.costs.tariff import Tariff
 from agent_economy.mechanisms.optimum import optimum
 from agent_economy.mechanisms.relaxation import clearing_price, soft_market
 from agent_economy.mechanisms.uniform_price import UniformPrice
@@ -22,6 +23,36 @@ def test_slack_has_price_0_and_no_gradient() -> None:
     price = clearing_price(lambda p: weight / (1 + p) - 0.5, torch.full((1,), 50.0).double())
     assert price.item() == 0
     assert torch.autograd.grad(price.sum(), weight)[0].item() == 0
+
+
+@pytest.mark.parametrize("steepness", [1.0, 1e3, 1e9])
+def test_a_price_is_found_in_few_evaluations(steepness: float) -> None:
+    """On smooth demand, on steps, and on steps that a float can barely tell apart."""
+    asked = []
+
+    def excess(price: torch.Tensor) -> torch.Tensor:
+        asked.append(price)
+        return torch.sigmoid((torch.tensor([3.0, 0.7, 11.0]) - price) * steepness).double() - 0.3
+
+    price = clearing_price(excess, torch.full((3,), 50.0).double())
+    excess_left = excess(price).abs()
+    assert (excess_left <= 1e-6).all() or steepness > 1e6
+    torch.testing.assert_close(
+        price, torch.tensor([3.0, 0.7, 11.0]).double(), rtol=0, atol=0.9 / steepness + 1e-6
+    )
+    assert len(asked) < (25 if steepness == 1 else 100)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-6])
+def test_a_cold_market_of_large_prices_in_float32_keeps_to_supply(temperature: float) -> None:
+    tariff = Tariff(
+        torch.full((1, 1, 1), 500), torch.zeros(0, dtype=torch.long), torch.ones(1, 1).bool()
+    )
+    order = torch.ones(1, 1, 1), tariff, torch.tensor([[1]]), torch.ones(1).bool()
+    limit_BN = torch.full((1, 1), 1e30)
+    for scope in ("sequence", "token"):
+        soft, _ = UniformPrice(scope).relax(*order, limit_BN, {}, temperature=temperature)
+        assert float(soft.spend_flops.sum()) <= 1 + 1e-3
 
 
 @pytest.mark.parametrize("fees", [False, True])
