@@ -1,23 +1,21 @@
-"""Regressions and ratios of a run's rows: tables in, estimates out."""
+"""Regressions and ratios of a run's rows: tables in, estimates out.
+
+The sums are torch's, which is loaded when the first one is asked for: reports without regressions
+do without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 
-from agent_economy.metrics.regression import (
-    Estimate,
-    Fit,
-    Transfer,
-    fit,
-    fit_groups,
-    ratio,
-    transfer,
-)
+if TYPE_CHECKING:
+    import torch
+
+    from agent_economy.metrics.regression import Estimate, Fit, Transfer
 
 MARKET = "market"
 FAMILIES = {
@@ -36,24 +34,32 @@ def rows_of(table: pd.DataFrame, *extra: str) -> pd.Series:
 
 def fitted(table: pd.DataFrame, predicted: str, measured: str) -> Fit:
     """Measured on predicted; the table has ``text``, the number of each row of text."""
+    from agent_economy.metrics.regression import fit
+
     return fit(*_tensors(table, predicted, measured, "text"))
 
 
 def fitted_between(table: pd.DataFrame, predicted: str, measured: str, size: str) -> Fit:
     """Measured on predicted, one point for each value of ``group``, both per unit of size."""
+    from agent_economy.metrics.regression import fit_groups
+
     return fit_groups(*_tensors(table, predicted, measured, size, "group", "text"))
 
 
 def transferred(one: pd.DataFrame, other: pd.DataFrame, predicted: str, measured: str) -> Transfer:
     """A line through zero fitted on one table, judged on another."""
+    from agent_economy.metrics.regression import transfer
+
     columns = (predicted, measured, "text")
     return transfer(_tensors(one, *columns), _tensors(other, *columns))
 
 
 def ratio_of(table: pd.DataFrame, top: str, bottom: str | None = None) -> Estimate:
     """Sum over sum, or a mean, with its interval over rows of text."""
+    from agent_economy.metrics.regression import ratio
+
     top_, text = _tensors(table, top, "text")
-    bottom_ = torch.ones_like(top_) if bottom is None else _tensors(table, bottom)[0]
+    bottom_ = top_.new_ones(top_.shape) if bottom is None else _tensors(table, bottom)[0]
     return ratio(top_, bottom_, text)
 
 
@@ -87,6 +93,8 @@ def said(estimate: Estimate | pd.Series, digits: int = 2) -> str:
 
 def _tensors(table: pd.DataFrame, *columns: str) -> tuple[torch.Tensor, ...]:
     """Columns as tensors: labels whole, everything else in double precision."""
+    import torch
+
     found = (torch.from_numpy(table[column].to_numpy(copy=True)) for column in columns)
     return tuple(
         each if column in ("text", "group") else each.double()

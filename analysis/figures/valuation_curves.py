@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from agent_economy.metrics.regression import Estimate
 from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure, Missing
 from analysis.figures.valuation import MEASURED, PREDICTED
 from analysis.fits import FAMILIES, fitted, ratio_of, rows_of, whiskers
 from analysis.lines import legend_below, panels
 from analysis.style import GREY, words
+
+if TYPE_CHECKING:
+    from agent_economy.metrics.regression import Estimate
 
 
 class ValuationCurves(Figure):

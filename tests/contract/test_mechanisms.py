@@ -15,6 +15,9 @@ from agent_economy.mechanisms.uniform_price import UniformPrice
 from agent_economy.mechanisms.vcg import VCG
 from agent_economy.testing import MechanismContract
 
+#: for scopes beside the first; `-m slow` tries 1,000 for all
+CASES = 25
+
 
 class TestUniformPricePerSequence(MechanismContract):
     def make(self) -> Mechanism:
@@ -22,11 +25,15 @@ class TestUniformPricePerSequence(MechanismContract):
 
 
 class TestUniformPricePerToken(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return UniformPrice("token")
 
 
 class TestUniformPricePerBatch(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return UniformPrice("batch")
 
@@ -37,11 +44,15 @@ class TestGreedyDensityPerSequence(MechanismContract):
 
 
 class TestGreedyDensityPerToken(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return GreedyDensity("token")
 
 
 class TestGreedyDensityPerBatch(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return GreedyDensity("batch")
 
@@ -67,6 +78,8 @@ class TestFirstPricePerSequence(MechanismContract):
 
 
 class TestFirstPricePerToken(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return FirstPrice("token")
 
@@ -77,11 +90,15 @@ class TestProportionalSharePerSequence(MechanismContract):
 
 
 class TestProportionalSharePerToken(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return ProportionalShare("token")
 
 
 class TestProportionalSharePerBatch(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return ProportionalShare("batch")
 
@@ -92,6 +109,8 @@ class TestFisherMarketPerSequence(MechanismContract):
 
 
 class TestFisherMarketPerBatch(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return FisherMarket("batch")
 
@@ -102,11 +121,15 @@ class TestSparseSoftmaxPerSequence(MechanismContract):
 
 
 class TestSparseSoftmaxPerToken(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return SparseSoftmax("token")
 
 
 class TestSparseSoftmaxPerBatch(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return SparseSoftmax("batch")
 
@@ -117,11 +140,15 @@ class TestVCGPerSequence(MechanismContract):
 
 
 class TestVCGPerToken(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return VCG("token")
 
 
 class TestVCGPerBatch(MechanismContract):
+    cases = CASES
+
     def make(self) -> Mechanism:
         return VCG("batch")
 
