@@ -96,7 +96,7 @@ def test_empty_binary_and_foreign_files(tmp_path: Path, task: str) -> None:
     contents = {
         "is empty": b" \n",
         "is binary": b"PK\x03\x04\0\0",
-        r"not UTF-8 \(line": text.encode() + b"caf\xe9",
+        r"not UTF-8 \(line": text.encode() + b"na\xefve",
         "cannot read": None,
     }
     for place, (message, content) in enumerate(contents.items()):
