@@ -88,6 +88,8 @@ class Economy(nn.Module):
         seed = seed_for(config.seed, "sketch")
         self.executor = MaskedExecutor(self.adapter, measure=measure, seed=seed)
         self.is_open = True
+        #: the timing for which policies were calibrated here; None before
+        self.calibrated_for: str | None = None
         self.set_policy(build_policy(config.policy, config.seed))
 
     @classmethod
@@ -155,7 +157,7 @@ class Economy(nn.Module):
         """
         state = {key: value.detach().clone() for key, value in self.economy_state().items()}
         policies, market = list(self.population.policies), self.market
-        terms = market.mechanism, market.timing
+        terms, course = (market.mechanism, market.timing), market.last_course
         config = self.config
         try:
             yield
@@ -164,6 +166,7 @@ class Economy(nn.Module):
             market.set_mechanism(*terms)
             self.config = config
             self.load_economy_state(state)
+            market.last_course = course
 
     # --- policies and mechanisms -------------------------------------------------------------
 
@@ -178,9 +181,16 @@ class Economy(nn.Module):
         """Change how the market clears.
 
         Raises:
-            EconomyError: it is unknown, or looks ahead on a decoder.
+            EconomyError: it is unknown, looks ahead on a decoder, or would read bids from hidden
+                states that policies were not calibrated on.
         """
         self._refuse_peeking(config)
+        before = self.calibrated_for
+        if before is not None and (before == "forward") != (config.timing == "forward"):
+            raise EconomyError(
+                f"bids were calibrated for timing {before!r} and cannot be read for "
+                f"{config.timing!r}; found a new economy with it and calibrate that one"
+            )
         self.market.set_mechanism(build_mechanism(config), config.timing)
         self.config = self.config.model_copy(update={"mechanism": config})
 
@@ -244,6 +254,7 @@ class Economy(nn.Module):
                 ablations = [each._replace(hidden=each.hidden[:1] * layers) for each in ablations]
         for policy in self.policies:
             policy.fit(measured, ablations)
+        self.calibrated_for = self.market.timing
 
     # --- saving ------------------------------------------------------------------------------
 
@@ -278,6 +289,7 @@ class Economy(nn.Module):
         for index, policy in enumerate(self.policies):
             policy.restore(part(f"policy.{index}."))
         self.market.step = int(state["step"])
+        self.market.last_course = None
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as it is, and the economy beside it (JSON and safetensors).

@@ -63,14 +63,14 @@ class MaskedExecutor(Executor):
             if layer in gates:
                 x = gate_heads(x, gates[layer], shape)
             if self.sketches:
-                heads[layer] = _contribution(x, self.sketches[layer][0], mask_BL)
+                heads[layer] = _contribution(x, self.sketches[layer][0], mask_BL, past)
             return x
 
         def on_neurons(layer: int, x: Tensor) -> Tensor:
             if layer in gates:
                 x = gate_blocks(x, gates[layer], shape)
             if self.sketches:
-                blocks = _contribution(x, self.sketches[layer][1], mask_BL)
+                blocks = _contribution(x, self.sketches[layer][1], mask_BL, past)
                 market.served(layer, torch.cat((heads.pop(layer), blocks)))
             return x
 
@@ -145,11 +145,15 @@ def _sketches(adapter: Adapter, seed: int) -> list[tuple[Tensor, Tensor]]:
     return slices
 
 
-def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor) -> Tensor:
-    """Sum over real tokens of the norm of what each agent adds, (agents,)."""
+def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor, past: int) -> Tensor:
+    """Sum over real tokens of the norm of what each agent adds, (agents,).
+
+    Every fourth token of the sequence is measured, so that prefill and decoding measure the same.
+    """
     # Slice before anything else: the sample is small, the layer's activations are not.
-    sample = (x.detach()[:, ::_STRIDE] * mask_BL[:, ::_STRIDE, None]).flatten(0, 1)
+    sampled = slice(-past % _STRIDE, None, _STRIDE)
+    sample = (x.detach()[:, sampled] * mask_BL[:, sampled, None]).flatten(0, 1)
     parts = in_blocks(sample, weight.shape[1], -1)
     added = torch.bmm(parts.transpose(0, 1), weight)
     norm: Tensor = torch.linalg.vector_norm(added, dim=-1)
-    return norm.sum(1) * (x.shape[1] / x[:, ::_STRIDE].shape[1])
+    return norm.sum(1) * _STRIDE

@@ -30,6 +30,7 @@ class Course:
         states: what each market remembered then.
         prices: each layer's last price then.
         limit_YBN: what each agent may spend on the sequence.
+        active_YN: who was in business then; who is muted on the way stays in for this sequence.
         mask_BL: real tokens so far.
         bids: bids so far, layer by layer.
         paid_YN: credits charged so far.
@@ -41,6 +42,7 @@ class Course:
     states: list[State]
     prices: list[Tensor | None]
     limit_YBN: Tensor
+    active_YN: Tensor
     mask_BL: Tensor
     bids: dict[int, Tensor] = field(default_factory=dict)
     paid_YN: Tensor | None = None

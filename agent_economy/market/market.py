@@ -66,7 +66,8 @@ class Market:
         self.plan_YN: Tensor | None = None
         self.step = 0
         self.timings_ms: dict[str, float] = defaultdict(float)
-        self._course: Course | None
+        #: the sequence that the last forward served: what a cache may go on from
+        self.last_course: Course | None
         self._left_out: bool | None = None
         self._seen_version = -1
         # No token brings less than one that attends to itself alone.
@@ -77,7 +78,7 @@ class Market:
     def set_mechanism(self, mechanism: Mechanism, timing: Timing = "spot") -> None:
         """Change how and when the market clears; what the old mechanism remembered is forgotten."""
         units, agents, layers = self.shape.kv_heads, self.shape.agents, self.population.layers
-        self.mechanism, self.timing, self._course = mechanism, timing, None
+        self.mechanism, self.timing, self.last_course = mechanism, timing, None
         markets, size = (layers, 1) if timing == "spot" else (1, layers)
         #: one per market: each layer's, or the joint one's
         self.states: list[State] = [
@@ -137,7 +138,7 @@ class Market:
             supply_BL = (dense_BL.double() * self.budget_fraction).floor().long()
             self.supply_BL: Tensor = supply_BL if self.scarce else dense_BL
             self._learned: dict[int, State] = {}
-            self.active_YN = self.population.by_layer(self.population.active_A)
+            self.active_YN = self.course.active_YN
             self.contribution_YN = torch.zeros_like(self.limit_YBN[:, 0])
             self.clearings: list[Clearing | None] = [None] * self.population.layers
             self._sound = torch.ones((), dtype=torch.bool, device=mask_BL.device)
@@ -246,14 +247,21 @@ class Market:
         """The sequence that this forward belongs to."""
         terms = (self._budget_fraction, id(self.mechanism), id(self.plan_YN))
         if past:
-            if self._course is None:
+            if self.last_course is None:
                 raise EconomyError(
                     "the cache was not filled by this economy; prefill with it, then decode"
                 )
-            self._course.refuse_another(mask_BL, past, terms)
-            return self._course
+            self.last_course.refuse_another(mask_BL, past, terms)
+            if self.bidding.anybody_observes:
+                raise EconomyError(
+                    "policies that learn from what they won (paced, bandit) would bid otherwise at "
+                    "every token; decode with policies that do not, or without a cache"
+                )
+            return self.last_course
         limit_YBN = self.ledger.limit_YBN(mask_BL.shape[0], torch.float32)
-        return Course(terms, self.step, list(self.states), list(self.prices), limit_YBN, mask_BL)
+        active_YN = self.population.by_layer(self.population.active_A).clone()
+        states, prices = list(self.states), list(self.prices)
+        return Course(terms, self.step, states, prices, limit_YBN, active_YN, mask_BL)
 
     def _settle(self) -> None:
         """Charge what the new tokens cost, pay incomes, and take over what was learned."""
@@ -293,7 +301,7 @@ class Market:
             self.prices[layer] = clearing.price.detach()
         course.mask_BL, course.bids = self.mask_BL, self.bids
         course.paid_YN, course.served_YN = payment_YN, served_YN
-        self._course = course
+        self.last_course = course
 
     def _anybody_left_out(self) -> bool:
         """Whether an agent is muted or bankrupt; read anew only after somebody changed agents."""

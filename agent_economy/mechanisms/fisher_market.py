@@ -151,4 +151,20 @@ def _equilibrium(goods: Goods, demand: _Demand, left_M: Tensor) -> Tensor:
     free_M = left_M - goods.per_market_sum(torch.where(wants_BN, whole_BN, 0.0).sum(1))
     spent_M = goods.per_market_sum((demand.budget_BN * part_BN).sum(1))
     exact_M = (spent_M > 0) & (free_M > 0) & (price_M > 0)
+    price_M = torch.where(price_M > 0, _dearest_next(goods, demand, last_BN1), 0.0)
     return torch.where(exact_M, spent_M / torch.where(exact_M, free_M, 1.0), price_M)
+
+
+def _dearest_next(goods: Goods, demand: _Demand, last_BN1: Tensor) -> Tensor:
+    """The price (M,) at which the next token would be bought.
+
+    Where whole tokens use up supply to the last FLOP, every price from here to that of the last
+    token sold clears the market; this is the lowest.
+    """
+    tokens = demand.before_BNL.shape[-1]
+    next_BN1 = (last_BN1 + 1).clamp(max=tokens - 1)
+    before_BN = demand.before_BNL.gather(-1, next_BN1).squeeze(-1)
+    waits_BN = (last_BN1.squeeze(-1) + 1 < tokens) & (demand.budget_BN > 0)
+    price_BN = torch.where(waits_BN, demand.budget_BN / torch.where(waits_BN, before_BN, 1.0), 0.0)
+    highest_B = price_BN.amax(1)
+    return highest_B.amax(0, keepdim=True) if goods.scope == "batch" else highest_B

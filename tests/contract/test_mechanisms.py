@@ -1,5 +1,6 @@
 """Every mechanism, in every scope that it clears, keeps the contract."""
 
+from agent_economy.mechanisms import MECHANISMS
 from agent_economy.mechanisms.base import Mechanism
 from agent_economy.mechanisms.first_price import FirstPrice
 from agent_economy.mechanisms.fisher_market import FisherMarket
@@ -161,3 +162,23 @@ class TestOrderedLearners(MechanismContract):
 class TestPlannedPrice(MechanismContract):
     def make(self) -> Mechanism:
         return PlannedPrice()
+
+
+class TestFirstPricePerBatch(MechanismContract):
+    cases = CASES
+
+    def make(self) -> Mechanism:
+        return FirstPrice("batch")
+
+
+def test_every_mechanism_is_held_to_it_in_every_scope() -> None:
+    tested = {
+        (made.name, made.scope)
+        for kind in MechanismContract.__subclasses__()
+        if kind.__module__ == __name__
+        for made in [kind().make()]
+    }
+    there_are = {
+        (name, scope) for name, member in MECHANISMS.members().items() for scope in member.scopes
+    }
+    assert tested == there_are
