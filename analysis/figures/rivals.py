@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure, Missing
@@ -65,6 +66,7 @@ class Rivals(Figure):
                     ax.hlines(y, part[low], part[high], color=colour, linewidth=1.4)
                     ax.plot(part[middle], y, "o", color=colour, label=f"against {rival}")
                 ax.axvline(0, **BELOW)
+                ax.xaxis.set_major_locator(MaxNLocator(2))  # panels are narrow
                 ax.set_title(f"{percent(budget)} supply")
             row[0].set_ylabel(unit)
             row[0].set_yticks(range(len(variants)), variants)
