@@ -23,7 +23,7 @@ from agent_economy.costs.fixed import FixedFlops, fixed_flops
 from agent_economy.errors import EconomyError
 from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import MaskedExecutor
-from agent_economy.executors.trace import ProbeLoss, trace
+from agent_economy.executors.trace import ProbeLoss, read_ahead, trace
 from agent_economy.market import Market
 from agent_economy.mechanisms import MECHANISMS, Mechanism, Scope
 from agent_economy.policies import POLICIES, Policy, Trace
@@ -63,7 +63,7 @@ class Economy(nn.Module):
         self.model, self.config = model, config
         self.adapter = adapter_for(model, config.block_size)
         shape, layers = self.adapter.shape, len(self.adapter.sites)
-        self._refuse_peeking(config.mechanism)
+        mechanism = self._mechanism(config.mechanism)
         device = next(model.parameters()).device
         self.population = Population(layers, shape.heads, shape.agents - shape.heads, device)
         self.ledger = Ledger(self.population, config.wallet.endowment_credits)
@@ -77,7 +77,7 @@ class Economy(nn.Module):
         self.market = Market(
             shape,
             settlement,
-            build_mechanism(config.mechanism),
+            mechanism,
             self._fixed(),
             config.seed,
             config.mechanism.timing,
@@ -184,14 +184,14 @@ class Economy(nn.Module):
             EconomyError: it is unknown, looks ahead on a decoder, or would read bids from hidden
                 states that policies were not calibrated on.
         """
-        self._refuse_peeking(config)
+        mechanism = self._mechanism(config)
         before = self.calibrated_for
         if before is not None and (before == "forward") != (config.timing == "forward"):
             raise EconomyError(
                 f"bids were calibrated for timing {before!r} and cannot be read for "
                 f"{config.timing!r}; found a new economy with it and calibrate that one"
             )
-        self.market.set_mechanism(build_mechanism(config), config.timing)
+        self.market.set_mechanism(mechanism, config.timing)
         self.config = self.config.model_copy(update={"mechanism": config})
 
     @property
@@ -202,16 +202,9 @@ class Economy(nn.Module):
     def trace(
         self, batches: Iterable[dict[str, Any]], loss: ProbeLoss, *, probes: int = 2
     ) -> Trace:
-        """A dense pass that measures every agent; see ``executors.trace``.
-
-        Where contracts are made ahead, hidden states are those that enter the first layer: all
-        that bids will be read from.
-        """
+        """A dense pass that measures every agent; see ``executors.trace``."""
         seed = seed_for(self.config.seed, "trace")
-        measured = trace(self.adapter, batches, loss, probes=probes, seed=seed)
-        if self.market.timing != "forward":
-            return measured
-        return [layer._replace(hidden_TD=measured[0].hidden_TD) for layer in measured]
+        return trace(self.adapter, batches, loss, probes=probes, seed=seed)
 
     def calibrate(
         self,
@@ -249,9 +242,8 @@ class Economy(nn.Module):
             ablations = measure_ablations(
                 self.adapter, batches, utility, draws=draws, seed=seed, value=value
             )
-            if self.market.timing == "forward":
-                layers = len(measured)
-                ablations = [each._replace(hidden=each.hidden[:1] * layers) for each in ablations]
+        if self.market.timing == "forward":
+            measured, ablations = read_ahead(measured, ablations)
         for policy in self.policies:
             policy.fit(measured, ablations)
         self.calibrated_for = self.market.timing
@@ -314,7 +306,8 @@ class Economy(nn.Module):
 
     # --- parts -------------------------------------------------------------------------------
 
-    def _refuse_peeking(self, config: MechanismConfig) -> None:
+    def _mechanism(self, config: MechanismConfig) -> Mechanism:
+        """The mechanism; one that looks at later tokens is refused on a decoder."""
         mechanism = build_mechanism(config)
         if self.adapter.shape.causal and not mechanism.guarantees.causal:
             raise EconomyError(
@@ -322,6 +315,7 @@ class Economy(nn.Module):
                 f"{self.adapter.name} is a decoder; choose a causal one: "
                 + ", ".join(f"{name} ({scope})" for name, scope in causal_markets())
             )
+        return mechanism
 
     @torch.no_grad()
     def _fixed(self) -> FixedFlops:

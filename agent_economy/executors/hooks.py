@@ -55,6 +55,18 @@ def hooked(
             handle.remove()
 
 
+def watched(adapter: Adapter, batch: dict[str, Any]) -> tuple[Any, list[Tensor]]:
+    """The dense model's output, and the hidden states on entry to every layer."""
+    hidden: list[Tensor] = []
+
+    def leave(layer: int, x: Tensor) -> Tensor:
+        return x
+
+    with hooked(adapter, lambda layer, hidden_BLD: hidden.append(hidden_BLD), leave, leave):
+        output = adapter.model(**batch)
+    return output, hidden
+
+
 def gate_heads(
     x: Float[Tensor, "B L W"], gate_BLN: Float[Tensor, "B L N"], shape: LayerShape
 ) -> Float[Tensor, "B L W"]:

@@ -15,7 +15,7 @@ from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
 from agent_economy.errors import EconomyError
 from agent_economy.executors.base import Executor, Gatekeeper
-from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked, in_blocks
+from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked, in_blocks, watched
 
 if TYPE_CHECKING:
     from agent_economy.receipt import Receipt
@@ -86,17 +86,8 @@ class MaskedExecutor(Executor):
                 "a traced market cannot go on from a cache, which its dense pass would fill twice; "
                 "choose timing = 'spot' or 'forward' to decode"
             )
-        hidden: list[Tensor] = []
-
-        def on_layer(layer: int, hidden_BLD: Tensor) -> None:
-            hidden.append(hidden_BLD)
-
-        def leave(layer: int, x: Tensor) -> Tensor:
-            return x
-
-        with hooked(self.adapter, on_layer, leave, leave):
-            self.adapter.model(**{**batch, "use_cache": False} if "use_cache" in batch else batch)
-        return hidden
+        uncached = {**batch, "use_cache": False} if "use_cache" in batch else batch
+        return watched(self.adapter, uncached)[1]
 
 
 def cached_tokens(batch: dict[str, Any]) -> int:

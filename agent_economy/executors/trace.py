@@ -13,7 +13,7 @@ from agent_economy.adapters.base import projection_weight
 from agent_economy.errors import EconomyError
 from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked, in_blocks
 from agent_economy.executors.masked import token_mask
-from agent_economy.policies.base import LayerTrace, Trace
+from agent_economy.policies.base import Ablations, LayerTrace, Trace
 
 #: (model output, batch, generator) -> a scalar, summed over the rows of the batch
 ProbeLoss = Callable[[Any, dict[str, Any], torch.Generator], Tensor]
@@ -91,6 +91,21 @@ def trace(
         )
         for seen in layers
     ]
+
+
+def read_ahead(
+    measured: Trace, ablations: Ablations | None = None
+) -> tuple[Trace, Ablations | None]:
+    """The same with what enters the first layer in place of every layer's own hidden states.
+
+    For bids of all layers that are made before the first one runs.
+    """
+    first_TD = measured[0].hidden_TD
+    measured = [layer._replace(hidden_TD=first_TD) for layer in measured]
+    if ablations is not None:
+        layers = len(measured)
+        ablations = [each._replace(hidden=each.hidden[:1] * layers) for each in ablations]
+    return measured, ablations
 
 
 def contribution_norms(x_TW: Tensor, weight_DW: Tensor, size: int) -> Tensor:

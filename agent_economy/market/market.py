@@ -171,14 +171,9 @@ class Market:
             prices = unstack(clearing.price, layers, fee_agents)
             for layer, (gate_BLN, price) in enumerate(zip(gates, prices, strict=True)):
                 goods = self._goods(layer, self.bids[layer])
-                gate_BNL, fits = gate_BLN.transpose(1, 2), torch.zeros_like(goods.may_BNL)
-                hard = self.temperature is None
-                self.clearings[layer] = goods.settle(
-                    gate_BNL.bool() if hard else gate_BNL,
-                    price.transpose(1, 2),
-                    fits[:1, :1, :1],
-                    bill_fees=self.mechanism.bills_fees,
-                )
+                gate_BNL = gate_BLN.transpose(1, 2)
+                gate_BNL = gate_BNL.bool() if self.temperature is None else gate_BNL
+                self.clearings[layer] = self._settled(goods, gate_BNL, price.transpose(1, 2))
 
     def trade(
         self, layer: int, hidden_BLD: Float[Tensor, "B l D"]
@@ -380,13 +375,16 @@ class Market:
         rows, length = self.mask_BL.shape
         nothing_BLN = self.contribution_YN.new_zeros(rows, length, self.shape.agents)
         goods = self._goods(layer, nothing_BLN)
-        nobody = torch.zeros_like(goods.may_BNL)
-        free = goods.value_BNL.new_zeros(1, 1, 1)
         if self.plan_YN is not None:
             gate_BNL = goods.may_BNL & self.plan_YN[layer][:, None]
         else:
-            gate_BNL = nobody if self.scarce else goods.may_BNL
-        return goods.settle(gate_BNL, free, nobody[:1, :1, :1])
+            gate_BNL = torch.zeros_like(goods.may_BNL) if self.scarce else goods.may_BNL
+        return self._settled(goods, gate_BNL, goods.value_BNL.new_zeros(1, 1, 1))
+
+    def _settled(self, goods: Goods, gate_BNL: Tensor, price: Tensor) -> Clearing:
+        """FLOPs and credits of gates that were decided elsewhere."""
+        nowhere = torch.zeros(1, 1, 1, dtype=torch.bool, device=gate_BNL.device)
+        return goods.settle(gate_BNL, price, nowhere, bill_fees=self.mechanism.bills_fees)
 
     def _within(self, layer: int) -> Tensor:
         """Whether a layer's spend stays within supply, in its scope.

@@ -44,7 +44,6 @@ from torch import Tensor
 
 from agent_economy.mechanisms.base import Guarantees, State
 from agent_economy.mechanisms.goods import Goods
-from agent_economy.mechanisms.optimum import optimum
 from agent_economy.mechanisms.posted_price import PostedPrice, Terms
 
 #: Tokens in the first stretch.
@@ -58,21 +57,7 @@ class PlannedPrice(PostedPrice):
     guarantees = Guarantees(causal=True)
     flops_per_bid = 56
 
-    def _wants(self, goods: Goods, terms: Terms, state: State) -> tuple[Tensor, Tensor]:
-        open_BN1 = goods.over_agents(terms.open_BU, True)
-        price_B1L = self._path(goods, terms, state, None)
-        wants_BNL = (goods.density_BNL >= price_B1L.clamp(min=1e-30)) & open_BN1
-        return wants_BNL, price_B1L
-
-    def _soft_wants(
-        self, goods: Goods, terms: Terms, state: State, temperature: float
-    ) -> tuple[Tensor, Tensor]:
-        open_BN1 = goods.over_agents(terms.open_BU, True)
-        price_B1L = self._path(goods, terms, state, temperature)
-        gate_BNL = torch.sigmoid((goods.density_BNL - price_B1L) / temperature)
-        return gate_BNL * goods.may_BNL * open_BN1, price_B1L
-
-    def _path(self, goods: Goods, terms: Terms, state: State, temperature: float | None) -> Tensor:
+    def _price(self, goods: Goods, terms: Terms, state: State, temperature: float | None) -> Tensor:
         """The price of every token, (B, 1, L)."""
         rows, _, length = goods.value_BNL.shape
         tariff, plan_BL = goods.tariff, self._plan_BL(goods, state)
@@ -119,8 +104,7 @@ class PlannedPrice(PostedPrice):
         with torch.no_grad():
             learned = super()._learn(goods, state)
             tariff, density_BNL = goods.tariff, goods.density_BNL.detach()
-            best_M = optimum(goods).price_M.double()
-            price = best_M.mean().maximum(1e-3 * density_BNL.double().mean())
+            price = self._opening_price(goods)
             open_U = learned["surplus_U"] >= 0
             wants_BNL = (density_BNL >= price) & goods.over_agents(open_U[None], True)
             spent_BL = (wants_BNL * goods.may_BNL * tariff.double_BNL).sum(1)

@@ -110,19 +110,23 @@ class PostedPrice(Mechanism):
         gate_BNL = (gate_BNL * share_BL[:, None]).to(goods.value_BNL.dtype)
         return gate_BNL, price, self._learn(goods, state)
 
+    def _price(self, goods: Goods, terms: Terms, state: State, temperature: float | None) -> Tensor:
+        """What is posted, broadcastable to (B, N, L); temperature as for ``relax``, if soft."""
+        return terms.price[None, None, None]
+
     def _wants(self, goods: Goods, terms: Terms, state: State) -> tuple[Tensor, Tensor]:
         """Who asks to be served (B, N, L), and the price (broadcastable) at which."""
+        price = self._price(goods, terms, state, None)
         open_BN1 = goods.over_agents(terms.open_BU, True)
-        wants_BNL = (goods.density_BNL >= terms.price.clamp(min=1e-30)) & open_BN1
-        return wants_BNL, terms.price[None, None, None]
+        return (goods.density_BNL >= price.clamp(min=1e-30)) & open_BN1, price
 
     def _soft_wants(
         self, goods: Goods, terms: Terms, state: State, temperature: float
     ) -> tuple[Tensor, Tensor]:
         """The same as soft gates."""
-        gate_BNL = torch.sigmoid((goods.density_BNL - terms.price) / temperature)
-        gate_BNL = gate_BNL * goods.may_BNL * goods.over_agents(terms.open_BU, True)
-        return gate_BNL, terms.price[None, None, None]
+        price = self._price(goods, terms, state, temperature)
+        gate_BNL = torch.sigmoid((goods.density_BNL - price) / temperature)
+        return gate_BNL * goods.may_BNL * goods.over_agents(terms.open_BU, True), price
 
     def _terms(self, goods: Goods, state: State) -> Terms:
         """Price, standing and open units, from the state or, without one, from the first token."""
@@ -199,7 +203,7 @@ class PostedPrice(Mechanism):
 
     @staticmethod
     def _opening_price(goods: Goods) -> Tensor:
-        """The mean over rows of the price that would have cleared the first batch."""
+        """The mean over rows of the price that would have cleared this batch."""
         mean = goods.density_BNL.double().mean()
         # A price of 0 would stay 0 under a multiplicative step.
         return optimum(goods).price_M.double().mean().maximum(1e-3 * mean)

@@ -32,10 +32,8 @@ from torch import Tensor
 
 from agent_economy.mechanisms.base import Guarantees, Mechanism, State
 from agent_economy.mechanisms.goods import Goods
+from agent_economy.mechanisms.openings import by_total_bid
 from agent_economy.mechanisms.order import descending
-
-#: Fees may take this share of supply, so that opened units have something left to sell.
-_FEE_SHARE = 0.5
 
 
 class TokenTopK(Mechanism):
@@ -48,13 +46,7 @@ class TokenTopK(Mechanism):
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         tariff, density_BNL = goods.tariff, goods.density_BNL
         supply_B1 = goods.supply_BL.sum(1, keepdim=True)
-        worth_BU = goods.over_units(goods.value_BNL.sum(-1, keepdim=True)).sum(-1)
-        order_BU = descending(worth_BU)
-        fee_BU = tariff.setup_flops_BU.gather(-1, order_BU)
-        open_BU = torch.zeros_like(order_BU, dtype=torch.bool).scatter_(
-            -1, order_BU, fee_BU.cumsum(-1) <= _FEE_SHARE * supply_B1
-        )
-        open_BU = open_BU & (worth_BU > 0)
+        open_BU = by_total_bid(goods)
         open_BN = goods.over_agents(open_BU, True).squeeze(-1) & goods.active_N
         dense_BN = tariff.served_flops_BN * open_BN
         left_B1 = supply_B1 - goods.fees_B(open_BU)[:, None]

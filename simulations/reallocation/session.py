@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -11,15 +10,10 @@ from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.adapters import adapter_for
-from agent_economy.config import Named
-from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
-from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import token_mask
-from agent_economy.executors.trace import trace
 from agent_economy.metrics.reallocation import Sums, layer_sums, top_tokens
 from agent_economy.metrics.token_value import idf_table, ranked_tokens
-from agent_economy.policies import Ablations, Policy, Trace
 from agent_economy.runs.scenario import Cell, Log
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.glue import load_task
@@ -31,6 +25,7 @@ from agent_economy.tasks.utility import (
     Utility,
 )
 from agent_economy.zoo import load
+from simulations.calibration import Calibration
 from simulations.reallocation.config import ReallocationConfig
 from simulations.reallocation.texts import Batch, Texts
 from simulations.reallocation.values import value_tokens
@@ -108,10 +103,9 @@ class Session:
         economy = self._found(
             str(cell["mechanism"]), str(cell["scope"]), float(cell["budget_fraction"]), seed
         )
-        # A copy: what a policy learns in one cell must not reach the next.
-        economy.set_policy(deepcopy(self._policy(str(cell["policy"]), seed)))
-        if economy.market.mechanism.learns:
-            self._warm_up(economy, seed)
+        calibration = self.calibration(seed)
+        economy.set_policy(calibration.policy(str(cell["policy"])))
+        calibration.warm_up(economy, self.config.warm_up)
         return economy
 
     def plain_economy(self, seed: int) -> Economy:
@@ -119,11 +113,10 @@ class Session:
         return self._found("uniform", "sequence", 1.0, seed)
 
     @lru_cache(maxsize=64)  # noqa: B019 - a session lives as long as the run
-    def calibration(self, seed: int) -> tuple[list[Batch], Trace]:
-        """A seed's calibration batches, and what every agent did on them."""
-        batches, draws = self.texts.calibration(seed), seed_for(seed, "trace")
-        loss, probes = self.utility.loss, self.config.probes
-        return batches, trace(self.adapter, batches, loss, probes=probes, seed=draws)
+    def calibration(self, seed: int) -> Calibration:
+        """What policies are fitted on under a seed."""
+        batches, probes = self.texts.calibration(seed), self.config.probes
+        return Calibration(self.adapter, self.utility, batches, seed, probes=probes)
 
     def _found(self, mechanism: str, scope: str, budget_fraction: float, seed: int) -> Economy:
         config = {
@@ -135,29 +128,6 @@ class Session:
             "seed": seed_for(seed, "economy"),
         }
         return Economy.from_model(self.model, **config)
-
-    @lru_cache(maxsize=16)  # noqa: B019
-    def _policy(self, name: str, seed: int) -> Policy:
-        policy = build_policy(Named(name=name), seed)
-        measured = self.calibration(seed)[1]
-        policy.fit(measured, self._ablations(seed) if policy.needs_ablations else None)
-        return policy
-
-    @lru_cache(maxsize=16)  # noqa: B019
-    def _ablations(self, seed: int) -> Ablations:
-        """What whole allocations cost on the seed's calibration texts."""
-        batches, measured = self.calibration(seed)
-        value, draws = first_order_value(measured), seed_for(seed, "ablations")
-        return measure_ablations(self.adapter, batches, self.utility, seed=draws, value=value)
-
-    def _warm_up(self, economy: Economy, seed: int) -> None:
-        """Let the mechanism learn on calibration text; credits and steps start afresh."""
-        batches, _ = self.calibration(seed)
-        with economy.trying(), torch.no_grad():
-            for step in range(self.config.warm_up):
-                economy(**batches[step % len(batches)])
-            learned, prices = economy.market.states, economy.market.prices
-        economy.market.states, economy.market.prices = learned, prices
 
     # --- tokens and their values -------------------------------------------------------------
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.adapters import Adapter, adapter_for
-from agent_economy.config import Named
-from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
-from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import token_mask
-from agent_economy.executors.trace import trace
 from agent_economy.metrics.attention import AttentionSpread, attention_spread
-from agent_economy.policies import Ablations, Trace
 from agent_economy.registry import build
 from agent_economy.rivals import RIVALS, Evidence
 from agent_economy.rivals.base import plan_loss
@@ -35,6 +29,7 @@ from agent_economy.tasks.utility import (
     Utility,
 )
 from agent_economy.zoo import load
+from simulations.calibration import Calibration
 from simulations.scarcity.config import STATIC_MASK, ScarcityConfig
 from simulations.scarcity.texts import Batch, Reader
 
@@ -55,16 +50,14 @@ class Stream(NamedTuple):
     Attributes:
         dense: measured batches.
         example_SB: which examples of the data set their rows are.
-        calibration: batches that policies and rivals are fitted on.
+        calibration: what policies and rivals are fitted on.
         selection: batches that the best static mask is chosen on.
-        trace: the calibration pass.
     """
 
     dense: list[Dense]
     example_SB: list[list[int]]
-    calibration: list[Batch]
+    calibration: Calibration
     selection: list[Batch]
-    trace: Trace
 
 
 class Session:
@@ -109,10 +102,9 @@ class Session:
         economy = self._found(
             str(cell["mechanism"]), str(cell["scope"]), timing, float(cell["budget_fraction"]), seed
         )
-        # A copy: what a policy learns from its bids belongs to the cell alone.
-        economy.set_policy(deepcopy(self._policy(str(cell["policy"]), seed, timing == "forward")))
-        if economy.market.mechanism.learns:
-            self._warm_up(economy, seed)
+        calibration = self.stream(seed).calibration
+        economy.set_policy(calibration.policy(str(cell["policy"]), ahead=timing == "forward"))
+        calibration.warm_up(economy, self.config.warm_up)
         economy.market.measure_optimum = self.config.detail
         return economy
 
@@ -129,34 +121,7 @@ class Session:
         }
         return Economy.from_model(self.model, **config)
 
-    @lru_cache(maxsize=16)  # noqa: B019 - a session lives as long as the run
-    def _policy(self, name: str, seed: int, ahead: bool) -> Any:
-        """A policy fitted on the seed's calibration texts.
-
-        Args:
-            name: which.
-            seed: whose texts.
-            ahead: whether every layer's bids are read off what enters the first layer.
-        """
-        policy = build_policy(Named(name=name), seed)
-        measured = self.stream(seed).trace
-        ablations = self._ablations(seed) if policy.needs_ablations else None
-        if ahead:
-            measured = [layer._replace(hidden_TD=measured[0].hidden_TD) for layer in measured]
-            if ablations is not None:
-                layers = len(measured)
-                ablations = [each._replace(hidden=each.hidden[:1] * layers) for each in ablations]
-        policy.fit(measured, ablations)
-        return policy
-
-    @lru_cache(maxsize=16)  # noqa: B019
-    def _ablations(self, seed: int) -> Ablations:
-        """What whole allocations cost on the seed's calibration texts."""
-        stream, adapter = self.stream(seed), adapter_for(self.model, self.config.block_size)
-        value, draws = first_order_value(stream.trace), seed_for(seed, "ablations")
-        return measure_ablations(adapter, stream.calibration, self.utility, seed=draws, value=value)
-
-    @lru_cache(maxsize=64)  # noqa: B019
+    @lru_cache(maxsize=64)  # noqa: B019 - a session lives as long as the run
     def plan(self, name: str, budget_fraction: float, seed: int) -> Tensor:
         """A rival's static mask, fitted on the seed's calibration texts."""
         (config,) = [rival for rival in self.config.rivals if rival.name == name]
@@ -166,8 +131,8 @@ class Session:
     @lru_cache(maxsize=64)  # noqa: B019
     def evidence(self, seed: int) -> Evidence:
         """What rivals are fitted on."""
-        stream = self.stream(seed)
-        return Evidence(self._adapter, stream.calibration, stream.trace, self.utility)
+        calibration = self.stream(seed).calibration
+        return Evidence(self._adapter, calibration.batches, calibration.trace, self.utility)
 
     def selection_loss(self, plan_YN: Tensor, seed: int) -> float:
         """Mean loss of the seed's selection texts under a static mask."""
@@ -182,27 +147,18 @@ class Session:
     def _adapter(self) -> Adapter:
         return adapter_for(self.model, self.config.block_size)
 
-    def _warm_up(self, economy: Economy, seed: int) -> None:
-        """Let the mechanism learn on calibration text; credits and steps start afresh."""
-        calibration = self.stream(seed).calibration
-        with economy.trying(), torch.no_grad():
-            for step in range(self.config.warm_up):
-                economy(**calibration[step % len(calibration)])
-            learned, prices = economy.market.states, economy.market.prices
-        economy.market.states, economy.market.prices = learned, prices
-
     @lru_cache(maxsize=64)  # noqa: B019
     def stream(self, seed: int) -> Stream:
         """The seed's batches, run densely once, and its calibration pass."""
         texts = self.reader.read(seed)
-        draws, probes = seed_for(seed, "trace"), self.config.probes
-        loss = self.utility.loss
+        calibration = Calibration(
+            self._adapter, self.utility, texts.calibration, seed, probes=self.config.probes
+        )
         return Stream(
             [self.dense(measured.batch) for measured in texts.measured],
             [measured.example_B for measured in texts.measured],
-            texts.calibration,
+            calibration,
             texts.selection,
-            trace(self._adapter, texts.calibration, loss, probes=probes, seed=draws),
         )
 
     @torch.no_grad()

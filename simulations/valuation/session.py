@@ -11,18 +11,11 @@ from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.adapters import adapter_for
-from agent_economy.config import Named
 from agent_economy.costs.tariff import Tariff, layer_tariff
-from agent_economy.economy import build_policy
 from agent_economy.errors import EconomyError
-from agent_economy.executors.ablation import (
-    first_order_value,
-    measure_ablations,
-    row_losses,
-)
-from agent_economy.executors.hooks import hooked
+from agent_economy.executors.ablation import row_losses
+from agent_economy.executors.hooks import watched
 from agent_economy.executors.masked import token_mask
-from agent_economy.executors.trace import trace
 from agent_economy.policies import Features, Policy
 from agent_economy.runs.scenario import Log
 from agent_economy.runs.seeds import seed_for
@@ -30,6 +23,7 @@ from agent_economy.tasks.encoding import encode
 from agent_economy.tasks.text import sample_texts, text_digest
 from agent_economy.tasks.utility import EmbeddingFidelity, NextTokenFidelity, Utility
 from agent_economy.zoo import load
+from simulations.calibration import Calibration
 from simulations.valuation.allocations import FAMILIES, halves
 from simulations.valuation.config import ValuationConfig
 
@@ -170,35 +164,19 @@ class Session:
             seed=seed_for(seed, "economy"),
         )
 
-    @lru_cache(maxsize=64)  # noqa: B019
     def policy(self, name: str, seed: int) -> Policy:
         """A policy, calibrated on the seed's calibration texts."""
-        policy = build_policy(Named(name=name), seed)
-        policy.fit(self._trace(seed), self._ablations(seed) if policy.needs_ablations else None)
-        return policy
+        return self._calibration(seed).policy(name)
 
     def warm_up(self, economy: Economy, seed: int) -> None:
         """Let a mechanism that learns do so on calibration text; credits start afresh."""
-        if not economy.market.mechanism.learns:
-            return
-        calibration = self._calibration(seed)
-        with economy.trying(), torch.no_grad():
-            for step in range(self.config.warm_up):
-                economy(**calibration[step % len(calibration)])
-            learned, prices = economy.market.states, economy.market.prices
-        economy.market.states, economy.market.prices = learned, prices
+        self._calibration(seed).warm_up(economy, self.config.warm_up)
 
     # --- parts -------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _dense(self, batch: Batch, first_row: int) -> Dense:
-        hidden: list[Tensor] = []
-
-        def same(layer: int, x: Tensor) -> Tensor:
-            return x
-
-        with hooked(self.adapter, lambda layer, x: hidden.append(x), same, same):
-            output = self.model(**batch)
+        output, hidden = watched(self.adapter, batch)
         mask_BL = token_mask(batch)
         reference = self.utility.reference(output, batch)
         loss_B = self.utility.row_loss(output, batch, reference).double()
@@ -220,26 +198,12 @@ class Session:
         return Drawn(family, budget, gates, self.change_B(dense, gates), parts_B)
 
     @lru_cache(maxsize=8)  # noqa: B019
-    def _trace(self, seed: int) -> Any:
-        draws, probes = seed_for(seed, "trace"), self.config.probes
-        return trace(
-            self.adapter, self._calibration(seed), self.utility.loss, probes=probes, seed=draws
+    def _calibration(self, seed: int) -> Calibration:
+        config = self.config
+        batches = self._batches(self._texts(seed)[1], config.calibration_texts)
+        return Calibration(
+            self.adapter, self.utility, batches, seed, probes=config.probes, draws=config.ablations
         )
-
-    @lru_cache(maxsize=8)  # noqa: B019
-    def _ablations(self, seed: int) -> Any:
-        return measure_ablations(
-            self.adapter,
-            self._calibration(seed),
-            self.utility,
-            draws=self.config.ablations,
-            seed=seed_for(seed, "ablations"),
-            value=first_order_value(self._trace(seed)),
-        )
-
-    @lru_cache(maxsize=8)  # noqa: B019
-    def _calibration(self, seed: int) -> list[Batch]:
-        return self._batches(self._texts(seed)[1], self.config.calibration_texts)
 
     @lru_cache(maxsize=8)  # noqa: B019
     def _texts(self, seed: int) -> tuple[list[str], list[str]]:
