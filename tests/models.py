@@ -5,6 +5,8 @@ Sizes are awkward on purpose: the last neuron block is smaller, Llama shares key
 
 from __future__ import annotations
 
+import string
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,6 +17,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    BertConfig,
+    BertTokenizerFast,
     PreTrainedModel,
 )
 
@@ -93,3 +97,24 @@ def tiny_batch(lengths: tuple[int, ...] = (11, 7, 4), seed: int = 0) -> dict[str
         "input_ids": torch.where(mask_BL, ids_BL, PAD),
         "attention_mask": mask_BL.long(),
     }
+
+
+def write_tiny(folder: Path, model: type[PreTrainedModel], **extra: int) -> str:
+    """A folder with a random BERT of that class, and a tokenizer that knows letters."""
+    letters = list(string.ascii_lowercase + string.digits + string.punctuation)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words), "utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        **extra,
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=80,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    model(config).save_pretrained(folder)
+    return str(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import write_tiny
+from models import write_tiny
 from transformers import BertForSequenceClassification
 
 from agent_economy.errors import EconomyError

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import write_tiny
-from models import tiny_batch, tiny_model
+from models import tiny_batch, tiny_model, write_tiny
 from transformers import BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from agent_economy.adapters import adapter_for

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import write_tiny
+from models import write_tiny
 from transformers import BertModel, LlamaConfig, LlamaForCausalLM
 
 from agent_economy.costs.tariff import Tariff
