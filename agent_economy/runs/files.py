@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent_economy.errors import EconomyError
@@ -48,6 +48,35 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def names_in(folder: Path) -> set[str]:
+    """What lies in a folder that is to be written, temporary files apart; touches nothing.
+
+    Raises:
+        EconomyError: it is a file, or neither it nor the folder it would be made in is writable.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise EconomyError(f"{folder} is a file; choose another -o")
+    nearest = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise EconomyError(f"cannot write in {nearest}; choose another -o")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return {name for name in names if not name.endswith(TEMPORARY)}
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make a folder where it is missing; returns it and its parents if they were made here."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def unmake_folders(made: list[Path]) -> None:
+    """Remove what ``make_folders`` made, unless something lies there."""
+    for path in made:
+        with suppress(OSError):  # somebody else has put something there meanwhile
+            path.rmdir()
 
 
 @contextmanager

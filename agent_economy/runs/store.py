@@ -16,13 +16,19 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs.config import StrictModel, dump_toml, first_difference, read_toml
-from agent_economy.runs.files import TEMPORARY, sync_folder, write_atomic
+from agent_economy.runs.files import (
+    TEMPORARY,
+    make_folders,
+    names_in,
+    sync_folder,
+    unmake_folders,
+    write_atomic,
+)
 from agent_economy.runs.manifest import environment, now
 from agent_economy.runs.reader import COMPLETE, CONFIG, MANIFEST
 from agent_economy.runs.tables import encode, merge, plain, with_cell
@@ -72,13 +78,7 @@ class Store:
                 differs from the one the run began with (the key is named).
         """
         folder = self.folder
-        if folder.exists() and not folder.is_dir():
-            raise EconomyError(f"{folder} is a file; choose another -o")
-        nearest = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise EconomyError(f"cannot write in {nearest}; choose another -o")
-        names = {p.name for p in folder.iterdir()} if folder.exists() else set()
-        names = {name for name in names if not name.endswith(TEMPORARY)}
+        names = names_in(folder)
         if not names:
             return
         if CONFIG not in names or not (MANIFEST in names or names <= {CONFIG, LOG}):
@@ -112,8 +112,7 @@ class Store:
 
     def make_folder(self) -> Path:
         """Make the folder where it is missing, for the lock to hold on to; returns it."""
-        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = make_folders(self.folder)
         return self.folder
 
     def begin(self, data_hashes: Mapping[str, str]) -> list[str]:
@@ -235,9 +234,7 @@ class Store:
         self.tidy()
         for name in (CONFIG, MANIFEST, LOG):
             (self.folder / name).unlink(missing_ok=True)
-        for path in self._made:
-            with suppress(OSError):  # somebody else has put something there meanwhile
-                path.rmdir()
+        unmake_folders(self._made)
         self._manifest = {}
 
     def log(self, message: str, **fields: Any) -> None:

@@ -9,17 +9,22 @@ loads is whole.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs.config import StrictModel, first_difference
-from agent_economy.runs.files import TEMPORARY, sync_folder, write_atomic
+from agent_economy.runs.files import (
+    TEMPORARY,
+    make_folders,
+    names_in,
+    sync_folder,
+    unmake_folders,
+    write_atomic,
+)
 from agent_economy.runs.manifest import environment, now
 from agent_economy.runs.reader import COMPLETE
 from agent_economy.runs.store import RUNNING
@@ -61,13 +66,7 @@ class FinetuneFolder:
                 differ from those the training began with (the first is named).
         """
         folder = self.folder
-        if folder.exists() and not folder.is_dir():
-            raise EconomyError(f"{folder} is a file; choose another -o")
-        nearest = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise EconomyError(f"cannot write in {nearest}; choose another -o")
-        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        names = {name for name in names if not name.endswith(TEMPORARY)}
+        names = names_in(folder)
         if not names:
             return
         if RECORD not in names:
@@ -87,8 +86,7 @@ class FinetuneFolder:
 
     def make(self) -> Path:
         """Make the folder where it is missing, for the lock to hold on to; returns it."""
-        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = make_folders(self.folder)
         return self.folder
 
     def begin(self, about: Mapping[str, Any]) -> str | None:
@@ -184,9 +182,7 @@ class FinetuneFolder:
         if not self.record or self.record["resumed"] or (self.folder / CHECKPOINT).exists():
             return
         (self.folder / RECORD).unlink(missing_ok=True)
-        for path in self._made:
-            with suppress(OSError):  # somebody else has put something there meanwhile
-                path.rmdir()
+        unmake_folders(self._made)
 
     def _write_record(self) -> None:
         write_atomic(self.folder / RECORD, json.dumps(self.record, indent=2) + "\n")
