@@ -15,6 +15,8 @@ from agent_economy.errors import EconomyError, unknown
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
 COMPLETE = "complete"
+CELLS, JOBS, RESUME = "cells", "jobs", "resume_command"
+"""A sweep's folder of cells; in its manifest: their names, and the command that goes on with it."""
 
 
 class Run:
@@ -38,11 +40,17 @@ class Run:
         self._tables: dict[str, pd.DataFrame] = {}
         if not (self.path / CONFIG).is_file() or not (self.path / MANIFEST).is_file():
             raise EconomyError(f"{self.path} holds no run; make one with `agent-economy run`")
-        if self.manifest.get("status") != COMPLETE:
+        if self.manifest.get("status") != COMPLETE and not self._collected:
+            again = f"agent-economy run {self.scenario} -o {self.path} --resume"
             raise EconomyError(
                 f"the run in {self.path} is unfinished; complete it with "
-                f"`agent-economy run {self.scenario} -o {self.path} --resume`"
+                f"`{self.manifest.get(RESUME, again)}`"
             )
+
+    @property
+    def _collected(self) -> bool:
+        """Whether it is a sweep whose cells have been put together, perhaps not all of them."""
+        return JOBS in self.manifest and CELLS in self.tables
 
     @cached_property
     def config(self) -> dict[str, Any]:

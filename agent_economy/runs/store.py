@@ -66,6 +66,11 @@ class Store:
         self._made: list[Path] = []
 
     @property
+    def command(self) -> str:
+        """What runs it again, from the folder itself."""
+        return f"agent-economy run {self.scenario} -c {CONFIG}"
+
+    @property
     def complete(self) -> bool:
         """Whether the folder holds the finished run."""
         return bool(self._manifest.get("status") == COMPLETE)
@@ -96,7 +101,8 @@ class Store:
     def _compare(self, resume: bool) -> None:
         theirs = self._manifest.get("scenario", self.scenario)
         mine = self.config.model_dump(mode="json", exclude_none=True)
-        differs = first_difference(read_toml(self.folder / CONFIG), mine)
+        before = read_toml(self.folder / CONFIG)
+        differs = first_difference(self._comparable(before), self._comparable(mine))
         if theirs == self.scenario and differs is None:
             return
         if not resume:
@@ -109,6 +115,10 @@ class Store:
         raise EconomyError(
             f"cannot resume: {self.folder} holds {what}; use its {CONFIG} or choose another -o"
         )
+
+    def _comparable(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """What of a config must not change until the run is complete."""
+        return tree
 
     def make_folder(self) -> Path:
         """Make the folder where it is missing, for the lock to hold on to; returns it."""
@@ -132,8 +142,7 @@ class Store:
         here = environment()
         warnings = self._check_same(here, dict(data_hashes)) if self._manifest else []
         if not self._manifest:
-            toml = f"# agent-economy run {self.scenario} -c {CONFIG}\n{dump_toml(self.config)}"
-            write_atomic(self.folder / CONFIG, toml)
+            self._write_config()
             self._manifest = {
                 "scenario": self.scenario,
                 "status": RUNNING,
@@ -148,7 +157,7 @@ class Store:
         else:
             self._manifest["resumed"].append(now())
         self._write_manifest()
-        (self.parts / "done").mkdir(parents=True, exist_ok=True)
+        self._make_parts()
         return warnings
 
     def _check_same(self, here: dict[str, Any], data_hashes: dict[str, str]) -> list[str]:
@@ -245,6 +254,13 @@ class Store:
         torn = path.exists() and path.stat().st_size and not _ends_in_newline(path)
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"\n{line}\n" if torn else f"{line}\n")
+
+    def _write_config(self) -> None:
+        toml = f"# {self.command}\n{dump_toml(self.config)}"
+        write_atomic(self.folder / CONFIG, toml)
+
+    def _make_parts(self) -> None:
+        (self.parts / "done").mkdir(parents=True, exist_ok=True)
 
     def _write_manifest(self) -> None:
         text = json.dumps(self._manifest, indent=2, default=str) + "\n"
