@@ -5,9 +5,11 @@ from agent_economy.policies.activation_norm import ActivationNormPolicy
 from agent_economy.policies.bandit import BanditPolicy
 from agent_economy.policies.constant import ConstantPolicy
 from agent_economy.policies.fisher import FisherPolicy
+from agent_economy.policies.learner_gate import LearnerGatePolicy
 from agent_economy.policies.paced import PacedPolicy
 from agent_economy.policies.probe import ProbePolicy
 from agent_economy.policies.random import RandomPolicy
+from agent_economy.policies.router import RouterPolicy
 from agent_economy.policies.shaded import ShadedPolicy
 from agent_economy.policies.taylor import TaylorPolicy
 from agent_economy.testing import PolicyContract
@@ -48,6 +50,16 @@ class TestActivationNorm(PolicyContract):
 class TestProbe(PolicyContract):
     def make(self) -> Policy:
         return ProbePolicy(seed=1)
+
+
+class TestRouter(PolicyContract):
+    def make(self) -> Policy:
+        return RouterPolicy(seed=1)
+
+
+class TestLearnerGate(PolicyContract):
+    def make(self) -> Policy:
+        return LearnerGatePolicy(heads=2)
 
 
 class TestPaced(PolicyContract):
