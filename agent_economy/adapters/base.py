@@ -42,6 +42,14 @@ class Adapter(ABC):
         ffn_output: dotted path from a layer to the projection that neurons write through.
         gated_ffn: whether the FFN has a gate matrix beside its input matrix.
         decoder: whether tokens attend to earlier ones only; ``config.is_decoder`` where None.
+        attention: dotted path from a layer to the module that computes attention. With the next
+            two, what ``compaction`` needs to know of where weights are sliced.
+        projections: paths from a layer to its query, key and value projections; one path where
+            they are one matrix, its outputs in that order.
+        ffn_inputs: paths from a layer to the projections that neurons read through.
+        attention_dropout: the config's key for dropout of attention weights.
+        output_dropout: the config's key for dropout that the attention module applies after its
+            output projection; none where None.
 
     Args:
         model: a Hugging Face model with that architecture, task head or none.
@@ -57,6 +65,11 @@ class Adapter(ABC):
     ffn_output: ClassVar[str]
     gated_ffn: ClassVar[bool] = False
     decoder: ClassVar[bool | None] = None
+    attention: ClassVar[str] = ""
+    projections: ClassVar[tuple[str, ...]] = ()
+    ffn_inputs: ClassVar[tuple[str, ...]] = ()
+    attention_dropout: ClassVar[str] = "attention_probs_dropout_prob"
+    output_dropout: ClassVar[str | None] = None
 
     def __init__(self, model: PreTrainedModel, block_size: int) -> None:
         if getattr(model.config, "add_cross_attention", False):

@@ -13,3 +13,7 @@ class DistilBertAdapter(Adapter):
     attention_output = "attention.out_lin"
     ffn_output = "ffn.lin2"
     decoder = False
+    attention = "attention"
+    projections = ("attention.q_lin", "attention.k_lin", "attention.v_lin")
+    ffn_inputs = ("ffn.lin1",)
+    attention_dropout = "attention_dropout"

@@ -13,3 +13,8 @@ class GPT2Adapter(Adapter):
     attention_output = "attn.c_proj"
     ffn_output = "mlp.c_proj"
     decoder = True
+    attention = "attn"
+    projections = ("attn.c_attn",)
+    ffn_inputs = ("mlp.c_fc",)
+    attention_dropout = "attn_pdrop"
+    output_dropout = "resid_pdrop"

@@ -14,3 +14,7 @@ class LlamaAdapter(Adapter):
     ffn_output = "mlp.down_proj"
     gated_ffn = True
     decoder = True
+    attention = "self_attn"
+    projections = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    ffn_inputs = ("mlp.gate_proj", "mlp.up_proj")
+    attention_dropout = "attention_dropout"

@@ -13,3 +13,6 @@ class MPNetAdapter(Adapter):
     attention_output = "attention.attn.o"
     ffn_output = "output.dense"
     decoder = False
+    attention = "attention.attn"
+    projections = ("attention.attn.q", "attention.attn.k", "attention.attn.v")
+    ffn_inputs = ("intermediate.dense",)
