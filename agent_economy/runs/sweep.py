@@ -34,8 +34,9 @@ from agent_economy.errors import EconomyError
 from agent_economy.runs.children import Child, stop, threads_for
 from agent_economy.runs.config import StrictModel
 from agent_economy.runs.files import locked, one_line_if_disk_full
+from agent_economy.runs.reader import CELLS
 from agent_economy.runs.runner import Interrupted
-from agent_economy.runs.sweep_store import CELLS, SweepStore
+from agent_economy.runs.sweep_store import SweepStore
 
 POLL_S = 0.1
 
