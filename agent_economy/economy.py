@@ -19,10 +19,10 @@ from agent_economy.agents.ledger import Ledger
 from agent_economy.agents.population import Population
 from agent_economy.agents.settlement import Settlement
 from agent_economy.config import EconomyConfig, MechanismConfig, Named
-from agent_economy.costs.fixed import FixedFlops, fixed_flops
 from agent_economy.errors import EconomyError
 from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import MaskedExecutor
+from agent_economy.executors.reading import reading_of
 from agent_economy.executors.trace import ProbeLoss, read_ahead, trace
 from agent_economy.market import Market
 from agent_economy.mechanisms import MECHANISMS, Mechanism, Scope
@@ -63,6 +63,7 @@ class Economy(nn.Module):
         self.model, self.config = model, config
         self.adapter = adapter_for(model, config.block_size)
         shape, layers = self.adapter.shape, len(self.adapter.sites)
+        found = reading_of(self.adapter)
         mechanism = self._mechanism(config.mechanism)
         device = next(model.parameters()).device
         self.population = Population(layers, shape.heads, shape.agents - shape.heads, device)
@@ -78,7 +79,7 @@ class Economy(nn.Module):
             shape,
             settlement,
             mechanism,
-            self._fixed(),
+            found,
             config.seed,
             config.mechanism.timing,
         )
@@ -86,7 +87,9 @@ class Economy(nn.Module):
         # Measuring contributions costs time; only this income rule reads them.
         measure = income.name == "contribution"
         seed = seed_for(config.seed, "sketch")
-        self.executor = MaskedExecutor(self.adapter, measure=measure, seed=seed)
+        self.executor = MaskedExecutor(
+            self.adapter, measure=measure, seed=seed, pooled=found.pooled
+        )
         self.is_open = True
         #: the timing for which policies were calibrated here; None before
         self.calibrated_for: str | None = None
@@ -316,33 +319,6 @@ class Economy(nn.Module):
                 + ", ".join(f"{name} ({scope})" for name, scope in causal_markets())
             )
         return mechanism
-
-    @torch.no_grad()
-    def _fixed(self) -> FixedFlops:
-        """Watch a three-token probe to see which maps outside the layers run how often."""
-        from transformers.pytorch_utils import Conv1D
-
-        inside = {id(m) for sites in self.adapter.sites for m in sites.layer.modules()}
-        seen: dict[nn.Module, int] = {}
-
-        def note(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            seen[module] = seen.get(module, 0) + args[0].shape[:-1].numel()
-
-        handles = [
-            module.register_forward_pre_hook(note)
-            for module in self.model.modules()
-            if isinstance(module, nn.Linear | Conv1D) and id(module) not in inside
-        ]
-        training = self.model.training
-        device = next(self.model.parameters()).device
-        try:
-            probe = torch.ones(1, 3, dtype=torch.long, device=device)
-            self.model.eval()(input_ids=probe, attention_mask=torch.ones_like(probe))
-        finally:
-            self.model.train(training)
-            for handle in handles:
-                handle.remove()
-        return fixed_flops(list(seen), list(seen.values()), probe.numel())
 
 
 def build_mechanism(config: MechanismConfig) -> Mechanism:

@@ -20,47 +20,48 @@ class Receipt:
     A forward that goes on from a cache reports the whole sequence so far.
 
     Attributes:
-        tariff: the price list of every layer.
+        tariffs: each layer's price list.
         mask_BL: real tokens.
         clearings: what each layer's market decided; None where it was not run and everybody
             served for nothing.
-        supply_flops_BL: FLOPs that each token brought to each layer, the market's own included.
+        supplies: per layer, FLOPs that each token brought (B, L), the market's own included.
         market_flops_Y: what bidding and clearing cost per token in each layer, paid out of supply
-            before agents were served; 0 where no market was run.
+            before agents were served; 0 where no market was run. Tokens that a layer cannot serve
+            take no part.
         fixed: FLOPs that no agent can save, reported beside.
-        trace_flops: agent FLOPs of the dense pass that a traced market looked at before; not part
-            of spend, which makes traced markets a study and no saving.
+        traced: whether the market looked at a dense pass before.
         optimal_welfare: the linear program's optimum for the same bids and supply, over all
             layers; None where it was not measured.
         timings_ms: clock readings per phase of the market.
     """
 
-    tariff: Tariff
+    tariffs: list[Tariff]
     mask_BL: Bool[Tensor, "B L"]
     clearings: list[Clearing | None]
-    supply_flops_BL: Int[Tensor, "B L"]
+    supplies: list[Int[Tensor, "B L"]]
     market_flops_Y: list[int]
     fixed: FixedFlops
-    trace_flops: int = 0
+    traced: bool = False
     optimal_welfare: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def allocation_BLN(self, layer: int) -> Float[Tensor, "B L N"]:
-        """Gates of one layer; all ones on real tokens where its market was not run."""
+        """Gates of one layer; all ones on tokens that can be served where no market was run."""
         clearing = self.clearings[layer]
         if clearing is not None:
             return clearing.allocation_BLN
-        agents = self.tariff.token_flops_BNL.shape[1]
-        return self.mask_BL[..., None].float().expand(*self.mask_BL.shape, agents)
+        tariff = self.tariffs[layer]
+        agents = tariff.token_flops_BNL.shape[1]
+        return tariff.mask_BL[..., None].float().expand(*self.mask_BL.shape, agents)
 
     def agent_flops_BLN(self, layer: int) -> Int[Tensor, "B L N"]:
         """FLOPs that each agent spent on serving each token of a layer, set-up apart."""
         served_BLN = self.allocation_BLN(layer) > 0
-        return served_BLN * self.tariff.token_flops_BNL.transpose(1, 2)
+        return served_BLN * self.tariffs[layer].token_flops_BNL.transpose(1, 2)
 
     def setup_flops_BU(self, layer: int) -> Int[Tensor, "B U"]:
         """Set-up FLOPs of the units that any token of a row used."""
-        tariff = self.tariff
+        tariff = self.tariffs[layer]
         heads_BLN = self.allocation_BLN(layer)[..., : tariff.fee_agents] > 0
         units = tariff.setup_flops_U.shape[0]
         used_BU: Tensor = heads_BLN.any(1).unflatten(1, (units, tariff.group)).any(-1)
@@ -76,17 +77,26 @@ class Receipt:
     @property
     def market_flops(self) -> int:
         """FLOPs of bidding and clearing, in the layers whose market was run."""
-        return sum(self.market_flops_Y) * int(self.mask_BL.sum())
+        priced = zip(self.market_flops_Y, self.tariffs, strict=True)
+        return sum(flops * int(tariff.mask_BL.sum()) for flops, tariff in priced if flops)
 
     @property
     def dense_flops(self) -> int:
         """Agent FLOPs of the dense model on the same tokens."""
-        return int(self.tariff.dense_flops_BL.sum()) * len(self.clearings)
+        return sum(int(each.dense_flops_BL.sum()) for each in self.tariffs)
+
+    @property
+    def trace_flops(self) -> int:
+        """Agent FLOPs of the dense pass that a traced market looked at before.
+
+        Not part of spend, which makes traced markets a study and no saving.
+        """
+        return self.dense_flops if self.traced else 0
 
     @property
     def supply_flops(self) -> int:
         """FLOPs on offer in all layers: for agents and for the markets that serve them."""
-        return int(self.supply_flops_BL.sum()) * len(self.clearings)
+        return sum(int(each.sum()) for each in self.supplies)
 
     @property
     def fixed_flops(self) -> int:

@@ -3,6 +3,10 @@
 A head pays, per token that it serves, its query and output projection slices and its score and
 mixing FLOPs; and, once per sequence in which any token uses it, its key and value projections for
 all context tokens. A neuron block pays per token only. One multiply-add is two FLOPs.
+
+Where nobody reads a token's output, as in the last layer of a classifier that pools its first
+token, serving it is dead computation and costs nothing. The token stays context all the same: those
+that are read attend to it, so its keys and values are paid for.
 """
 
 from __future__ import annotations
@@ -62,14 +66,44 @@ class Tariff:
             every token of a row costs the same.
         setup_flops_U: int64, fee of set-up unit ``u`` per context token (key and value
             projections). The first ``U * group`` agents bear fees, ``group`` neighbours a unit.
-        mask_BL: real tokens, the ones that cost anything.
+        mask_BL: tokens that can be served, the ones whose service costs anything.
         group: agents that share one unit (query heads per key/value head).
+        context_BL: tokens that set-up fees are paid for, at least those of ``mask_BL``; None
+            where every agent can serve all of them.
+        narrow_N: agents that cannot serve every token of ``mask_BL`` but surely the first one of
+            a row; ``token_flops_BNL`` is 0 where they cannot. None where there are none, as in
+            any market of one layer. Only given together with ``context_BL``.
     """
 
     token_flops_BNL: Int[Tensor, "B N #L"]
     setup_flops_U: Int[Tensor, "U"]
     mask_BL: Bool[Tensor, "B L"]
     group: int = 1
+    context_BL: Bool[Tensor, "B L"] | None = None
+    narrow_N: Bool[Tensor, "N"] | None = None
+
+    @property
+    def patchy(self) -> bool:
+        """Whether some tokens are context that not every agent can serve."""
+        return self.context_BL is not None
+
+    @property
+    def real_BL(self) -> Bool[Tensor, "B L"]:
+        """Context tokens, served or not."""
+        return self.mask_BL if self.context_BL is None else self.context_BL
+
+    @cached_property
+    def for_sale_BNL(self) -> Bool[Tensor, "B #N L"]:
+        """Who can serve which token."""
+        mask_B1L = self.mask_BL[:, None]
+        if self.narrow_N is None:
+            return mask_B1L
+        return mask_B1L & (self.token_flops_BNL > 0)
+
+    @cached_property
+    def first_B1(self) -> Int[Tensor, "B 1"]:
+        """Where each row's first token stands that can be served."""
+        return self.mask_BL.int().argmax(-1)[:, None]
 
     @property
     def fee_agents(self) -> int:
@@ -79,7 +113,7 @@ class Tariff:
     @cached_property
     def length_B(self) -> Int[Tensor, "B"]:
         """Context tokens of each row."""
-        return self.mask_BL.sum(-1)
+        return self.real_BL.sum(-1)
 
     @cached_property
     def setup_flops_BU(self) -> Int[Tensor, "B U"]:
@@ -88,13 +122,13 @@ class Tariff:
 
     @cached_property
     def served_flops_BN(self) -> Int[Tensor, "B N"]:
-        """FLOPs of each agent serving every real token, set-up apart."""
+        """FLOPs of each agent serving every token it can, set-up apart."""
         return (self.token_flops_BNL * self.mask_BL[:, None]).sum(-1)
 
     @cached_property
     def dense_flops_BL(self) -> Int[Tensor, "B L"]:
-        """FLOPs of every agent serving each real token, set-up spread evenly over the tokens."""
-        return (self.token_flops_BNL.sum(1) + self.setup_flops_U.sum()) * self.mask_BL
+        """FLOPs of everybody serving each token, set-up spread evenly over context tokens."""
+        return self.token_flops_BNL.sum(1) * self.mask_BL + self.setup_flops_U.sum() * self.real_BL
 
     @cached_property
     def double_BNL(self) -> Float[Tensor, "B N #L"]:
@@ -187,7 +221,11 @@ class Tariff:
 
 
 def layer_tariff(
-    shape: LayerShape, mask_BL: Bool[Tensor, "B L"], *, computed: bool = False
+    shape: LayerShape,
+    mask_BL: Bool[Tensor, "B L"],
+    read_BL: Bool[Tensor, "B L"] | None = None,
+    *,
+    computed: bool = False,
 ) -> Tariff:
     """The tariff of one layer for a batch.
 
@@ -198,8 +236,10 @@ def layer_tariff(
     Args:
         shape: sizes of the layer.
         mask_BL: real tokens.
-        computed: price what dense eager attention computes, full padded square and all, to
-            compare with a FLOP counter. Budgets and receipts never do.
+        read_BL: tokens whose output anybody reads; all of them where None. The others are context
+            and nothing else.
+        computed: price what dense eager attention computes, full padded square, unread tokens and
+            all, to compare with a FLOP counter. Budgets and receipts never do.
     """
     rows = mask_BL.shape[0]
     device = mask_BL.device
@@ -217,5 +257,33 @@ def layer_tariff(
         head_B1L.expand(rows, shape.heads, columns),
         block_G1.expand(rows, sizes_G.shape[0], columns),
     )
+    flops_BNL = torch.cat(parts, 1)
     setup_U = torch.full((shape.kv_heads,), projections, device=device)
-    return Tariff(torch.cat(parts, 1), setup_U, real_BL, shape.heads // shape.kv_heads)
+    group = shape.heads // shape.kv_heads
+    if read_BL is None or computed:
+        return Tariff(flops_BNL, setup_U, real_BL, group)
+    return Tariff(flops_BNL, setup_U, real_BL & read_BL, group, real_BL)
+
+
+def layer_tariffs(
+    shape: LayerShape, layers: int, mask_BL: Bool[Tensor, "B L"], *, pooled: bool
+) -> list[Tariff]:
+    """The tariffs of all layers for a batch; layers that cost the same share one object.
+
+    Args:
+        shape: sizes of a layer.
+        layers: how many.
+        mask_BL: real tokens.
+        pooled: whether only the first token is read after the last layer (``costs.reading``).
+    """
+    tariff = layer_tariff(shape, mask_BL)
+    if not pooled:
+        return [tariff] * layers
+    return [tariff] * (layers - 1) + [layer_tariff(shape, mask_BL, first_tokens(mask_BL))]
+
+
+def first_tokens(mask_BL: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
+    """The token that a classifier pools: the one in the first place, if it is real."""
+    read_BL = torch.zeros_like(mask_BL)
+    read_BL[:, 0] = mask_BL[:, 0]
+    return read_BL

@@ -34,12 +34,17 @@ class MaskedExecutor(Executor):
             tokens of ``|gate * x_n W_n|``, estimated on a sample. (Squared norms would hand nearly
             all income to the few blocks with massive activations.)
         seed: of the random projection.
+        pooled: whether only the first token is read after the last layer; what others add there
+            is nobody's contribution.
     """
 
     name = "masked"
 
-    def __init__(self, adapter: Adapter, *, measure: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, adapter: Adapter, *, measure: bool = False, seed: int = 0, pooled: bool = False
+    ) -> None:
         super().__init__(adapter)
+        self.last = len(adapter.sites) - 1 if pooled else None
         self.sketches = _sketches(adapter, seed) if measure else None
 
     def run(self, batch: dict[str, Any], market: Gatekeeper) -> tuple[Any, Receipt]:
@@ -59,18 +64,23 @@ class MaskedExecutor(Executor):
             if gate_BLN is not None:
                 gates[layer] = gate_BLN
 
+        def added(layer: int, x: Tensor, weight: Tensor) -> Tensor:
+            if layer == self.last:
+                return _contribution(x[:, :1], weight, mask_BL[:, :1], past, stride=1)
+            return _contribution(x, weight, mask_BL, past)
+
         def on_heads(layer: int, x: Tensor) -> Tensor:
             if layer in gates:
                 x = gate_heads(x, gates[layer], shape)
             if self.sketches:
-                heads[layer] = _contribution(x, self.sketches[layer][0], mask_BL, past)
+                heads[layer] = added(layer, x, self.sketches[layer][0])
             return x
 
         def on_neurons(layer: int, x: Tensor) -> Tensor:
             if layer in gates:
                 x = gate_blocks(x, gates[layer], shape)
             if self.sketches:
-                blocks = _contribution(x, self.sketches[layer][1], mask_BL, past)
+                blocks = added(layer, x, self.sketches[layer][1])
                 market.served(layer, torch.cat((heads.pop(layer), blocks)))
             return x
 
@@ -136,15 +146,17 @@ def _sketches(adapter: Adapter, seed: int) -> list[tuple[Tensor, Tensor]]:
     return slices
 
 
-def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor, past: int) -> Tensor:
+def _contribution(
+    x: Tensor, weight: Tensor, mask_BL: Tensor, past: int, stride: int = _STRIDE
+) -> Tensor:
     """Sum over real tokens of the norm of what each agent adds, (agents,).
 
     Every fourth token of the sequence is measured, so that prefill and decoding measure the same.
     """
     # Slice before anything else: the sample is small, the layer's activations are not.
-    sampled = slice(-past % _STRIDE, None, _STRIDE)
+    sampled = slice(-past % stride, None, stride)
     sample = (x.detach()[:, sampled] * mask_BL[:, sampled, None]).flatten(0, 1)
     parts = in_blocks(sample, weight.shape[1], -1)
     added = torch.bmm(parts.transpose(0, 1), weight)
     norm: Tensor = torch.linalg.vector_norm(added, dim=-1)
-    return norm.sum(1) * _STRIDE
+    return norm.sum(1) * stride

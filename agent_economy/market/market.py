@@ -14,8 +14,8 @@ from torch import Tensor
 
 from agent_economy.agents.checks import share
 from agent_economy.agents.settlement import Settlement
-from agent_economy.costs.fixed import FixedFlops
-from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff
+from agent_economy.costs.reading import Reading
+from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff, layer_tariffs
 from agent_economy.errors import EconomyError
 from agent_economy.market.bidding import Bidding
 from agent_economy.market.course import Course
@@ -39,7 +39,7 @@ class Market:
         shape: sizes of a layer.
         settlement: the rules of money, with ledger and population.
         mechanism: how a market clears.
-        fixed: FLOPs outside the agents.
+        reading: what of the last layer is read, and FLOPs outside the agents.
         seed: root of the mechanism's draws.
         timing: when contracts are made.
     """
@@ -49,11 +49,11 @@ class Market:
         shape: LayerShape,
         settlement: Settlement,
         mechanism: Mechanism,
-        fixed: FixedFlops,
+        reading: Reading,
         seed: int,
         timing: Timing = "spot",
     ) -> None:
-        self.shape, self.settlement, self.fixed, self.seed = shape, settlement, fixed, seed
+        self.shape, self.settlement, self.reading, self.seed = shape, settlement, reading, seed
         self.ledger = settlement.ledger
         self.population = settlement.ledger.population
         self.bidding = Bidding(self.population)
@@ -70,7 +70,7 @@ class Market:
         self.last_course: Course | None
         self._left_out: bool | None = None
         self._seen_version = -1
-        # No token brings less than one that attends to itself alone.
+        # No token that can be served brings less than one that attends to itself alone.
         alone = layer_tariff(shape, torch.ones(1, 1, dtype=torch.bool))
         self._least_dense_flops = float(alone.dense_flops_BL)
         self.set_mechanism(mechanism, timing)
@@ -118,14 +118,17 @@ class Market:
         """
         self.timings_ms.clear()
         with self._clock("features"):
-            self.mask_BL, self.tariff = mask_BL, layer_tariff(self.shape, mask_BL)
+            self.mask_BL = mask_BL
+            #: each layer's price list; layers that cost the same share one
+            self.tariffs = layer_tariffs(
+                self.shape, self.population.layers, mask_BL, pooled=self.reading.pooled
+            )
             self.past, self.course = past, self._resume(mask_BL, past)
             self.limit_YBN = self.course.limit_YBN
             self.scarce = self.budget_fraction < 1
             planned = self.plan_YN is not None
             self.free = not (self.scarce or planned or self._anybody_left_out())
             asked_Y = [self._market_flops(layer) for layer in range(self.population.layers)]
-            # Whole FLOPs: float64 is exact here, and rounding down never overspends.
             least = int(self._least_dense_flops * self.budget_fraction)
             payable_Y = [asked <= least for asked in asked_Y]
             if self.timing != "spot":
@@ -134,9 +137,8 @@ class Market:
             self.market_flops_Y = [
                 asked if run else 0 for asked, run in zip(asked_Y, self.run_Y, strict=True)
             ]
-            dense_BL = self.tariff.dense_flops_BL
-            supply_BL = (dense_BL.double() * self.budget_fraction).floor().long()
-            self.supply_BL: Tensor = supply_BL if self.scarce else dense_BL
+            #: FLOPs that each token brings to each layer, the market's own included
+            self.supplies = [self._supply(each) for each in self.tariffs]
             self._learned: dict[int, State] = {}
             self.active_YN = self.course.active_YN
             self.contribution_YN = torch.zeros_like(self.limit_YBN[:, 0])
@@ -157,12 +159,12 @@ class Market:
             for layer, hidden_BLD in enumerate(hidden_YBLD):
                 self.bids[layer] = self._bids(layer, hidden_BLD)
         with self._clock("clearing"):
-            layers, fee_agents = self.population.layers, self.tariff.fee_agents
+            layers, fee_agents = self.population.layers, self.tariffs[0].fee_agents
             offers = [self._on_offer(layer) for layer in range(layers)]
             clearing = self._clear(
                 0,
                 stack([self.bids[layer] for layer in range(layers)], fee_agents),
-                joint_tariff(self.tariff, layers),
+                joint_tariff(self.tariffs),
                 torch.stack(offers).sum(0),
                 stack(list(self.active_YN), fee_agents),
                 stack(list(self.limit_YBN), fee_agents),
@@ -190,7 +192,7 @@ class Market:
                 self.clearings[layer] = self._clear(
                     layer,
                     bid_BLN,
-                    self.tariff,
+                    self.tariffs[layer],
                     self._on_offer(layer),
                     self.active_YN[layer],
                     self.limit_YBN[layer],
@@ -218,17 +220,16 @@ class Market:
                 for layer, bid_BLN in self.bids.items():
                     clearing = self.clearings[layer]
                     assert clearing is not None
-                    self.bidding.tell(layer, self.mask_BL, bid_BLN, clearing)
+                    self.bidding.tell(layer, self.tariffs[layer].mask_BL, bid_BLN, clearing)
         with self._clock("recording"):
-            traced = int(self.tariff.dense_flops_BL.sum()) * self.population.layers
             receipt = Receipt(
-                tariff=self.tariff,
+                tariffs=self.tariffs,
                 mask_BL=self.mask_BL,
                 clearings=self.clearings,
-                supply_flops_BL=self.supply_BL,
+                supplies=self.supplies,
                 market_flops_Y=self.market_flops_Y,
-                fixed=self.fixed,
-                trace_flops=traced if self.needs_trace else 0,
+                fixed=self.reading.fixed,
+                traced=self.needs_trace,
                 optimal_welfare=float(self.optimal_welfare) if self.measure_optimum else None,
             )
         receipt.timings_ms.update(self.timings_ms)
@@ -263,7 +264,7 @@ class Market:
         course, layers = self.course, self.population.layers
         agents = self.population.agents_per_layer
         payment_YN = self.contribution_YN.new_zeros((layers, agents), dtype=torch.float64)
-        served_YN = payment_YN + self.mask_BL.sum()
+        served_YN = payment_YN + self._served_Y1()
         sound = self._sound
         for layer, clearing in enumerate(self.clearings):
             if clearing is None:
@@ -305,12 +306,27 @@ class Market:
             self._seen_version = self.population.version
         return self._left_out
 
+    def _supply(self, tariff: Tariff) -> Int[Tensor, "B L"]:
+        """FLOPs that each token brings to a layer."""
+        dense_BL = tariff.dense_flops_BL
+        if not self.scarce:
+            return dense_BL
+        # Whole FLOPs: float64 is exact here, and rounding down never overspends.
+        return (dense_BL.double() * self.budget_fraction).floor().long()
+
+    def _served_Y1(self) -> Int[Tensor, "Y 1"]:
+        """Tokens that each layer can serve."""
+        return torch.stack([each.mask_BL.sum() for each in self.tariffs])[:, None]
+
     def _on_offer(self, layer: int) -> Int[Tensor, "B L"]:
         """What each token's supply leaves to agents once the layer's market has been paid for."""
-        return self.supply_BL - self.market_flops_Y[layer] * self.mask_BL
+        return self.supplies[layer] - self.market_flops_Y[layer] * self.tariffs[layer].mask_BL
 
     def _bids(self, layer: int, hidden_BLD: Tensor) -> Tensor:
-        """Bids of the whole sequence: those of its new tokens after those remembered."""
+        """Bids of the whole sequence: those of its new tokens after those remembered.
+
+        Nobody bids for a token whose output is not read.
+        """
         if hidden_BLD.dtype in (torch.float16, torch.bfloat16):
             # Prices and sums of money need more digits than activations do.
             hidden_BLD = hidden_BLD.float()
@@ -323,8 +339,11 @@ class Market:
             limit_BN=self.limit_YBN[layer],
             price=course.prices[layer],
             position=self.past,
+            budget_fraction=self.budget_fraction,
         )
         bid_BLN = self.bidding.bids(features)
+        if self.tariffs[layer].patchy:
+            bid_BLN = torch.where(self.tariffs[layer].mask_BL[..., None], bid_BLN, 0.0)
         return torch.cat((course.bids[layer], bid_BLN), 1) if self.past else bid_BLN
 
     def _clear(
@@ -358,7 +377,7 @@ class Market:
         """What a layer trades, in the scope of the market."""
         return Goods.of(
             bid_BLN,
-            self.tariff,
+            self.tariffs[layer],
             self._on_offer(layer),
             self.active_YN[layer],
             self.limit_YBN[layer],
@@ -391,13 +410,16 @@ class Market:
 
         A plan may move FLOPs between layers: all layers of a row together must stay within supply.
         """
-        clearing, supply_BL = self.clearings[layer], self._on_offer(layer)
+        clearing = self.clearings[layer]
         assert clearing is not None
         if self.plan_YN is not None:
-            cleared = [each.spend_flops for each in self.clearings if each is not None]
-            spend_B: Tensor = torch.stack(cleared).sum(0)
-            return (spend_B <= supply_BL.sum(1) * len(cleared)).all()
-        return self._keeps(clearing.spend_flops, supply_BL)
+            layers = [y for y, each in enumerate(self.clearings) if each is not None]
+            supply_B = torch.stack([self._on_offer(y).sum(1) for y in layers]).sum(0)
+            spent = [each.spend_flops for each in self.clearings if each is not None]
+            return (torch.stack(spent).sum(0) <= supply_B).all()
+        if not self.mechanism.guarantees.feasible:  # held to its budget over many forwards
+            return torch.ones_like(self._sound)
+        return self._keeps(clearing.spend_flops, self._on_offer(layer))
 
     def _keeps(self, spend: Tensor, supply_BL: Tensor) -> Tensor:
         """Whether spend keeps to supply in the mechanism's scope; soft gates to rounding."""

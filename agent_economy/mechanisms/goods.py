@@ -55,7 +55,8 @@ class Goods:
         active_N: agents that are not muted.
         scope: where one budget is cleared.
         causal: whether nothing may be decided by later tokens. Supply per token must then not
-            fall along a row.
+            fall along a row; where some tokens cannot be served by everybody, it must be at least
+            the same fraction of dense FLOPs at each.
     """
 
     value_BNL: Float[Tensor, "B N L"]
@@ -88,8 +89,8 @@ class Goods:
         bids so far reach the limit.
         """
         value_BNL = bid_BLN.transpose(1, 2)
-        if not (nowhere(~tariff.mask_BL) and nowhere(~active_N)):
-            may_BLN = tariff.mask_BL[..., None] & active_N
+        if not (nowhere(~tariff.for_sale_BNL) and nowhere(~active_N)):
+            may_BLN = tariff.for_sale_BNL.transpose(1, 2) & active_N
             value_BNL = torch.where(may_BLN, bid_BLN, 0.0).transpose(1, 2)
         limit_BN1 = limit_BN.to(bid_BLN.dtype)[..., None]
         total_BN1 = value_BNL.sum(-1, keepdim=True)
@@ -148,13 +149,14 @@ class Goods:
     @cached_property
     def density_BNL(self) -> Float[Tensor, "B N L"]:
         """Credits offered per GFLOP of serving the token, set-up apart."""
-        rate = FLOPS_PER_GFLOP / self.tariff.double_BNL
+        # Nobody bids where FLOPs are 0: no agent that can serve a token does it for nothing.
+        rate = FLOPS_PER_GFLOP / self.tariff.double_BNL.clamp(min=1)
         return self.value_BNL * (self.pace_BNL * rate).to(self.value_BNL.dtype)
 
     @cached_property
     def may_BNL(self) -> Bool[Tensor, "B N L"]:
-        """Who may trade: the token is real and the agent is not muted."""
-        return self.tariff.mask_BL[:, None] & self.active_N[:, None]
+        """Who may trade: the agent can serve the token and is not muted."""
+        return self.tariff.for_sale_BNL & self.active_N[:, None]
 
     @cached_property
     def supply_M(self) -> Int[Tensor, "M"]:
@@ -170,21 +172,54 @@ class Goods:
         return (open_BU * self.tariff.setup_flops_BU).sum(1)
 
     def reserve_BL(self, fee_B: Tensor) -> Int[Tensor, "B L"]:
-        """Set-up fees of a row, split over its tokens and rounded up.
+        """Set-up fees of a row, split over its context tokens and rounded up.
 
-        Evenly where every token can pay its part of all fees, so that dense supply is enough for
-        dense spend at every token; else in proportion to supply, which every token can pay. A
-        causal market splits evenly, whatever comes later: it opens what its first token can pay.
+        Tokens that nobody can serve have nothing else to pay for, so their supply goes first. The
+        rest is split evenly where every token can pay its part of all fees, so that dense supply
+        is enough for dense spend at every token; else in proportion to supply, which every token
+        can pay. A causal market splits evenly, whatever comes later: it opens what its first token
+        can pay.
         """
         supply_BL, tariff = self.supply_BL, self.tariff
         fee_B1 = fee_B[:, None].double()
-        even_BL = fee_B1 / tariff.length_B[:, None].clamp(min=1) * tariff.mask_BL
+        length_B1 = tariff.length_B[:, None]
         if self.causal:
-            return even_BL.ceil().long()
+            return (fee_B1 / length_B1.clamp(min=1) * tariff.real_BL).ceil().long()
+        most_B1 = (tariff.setup_flops_U * self.unit_U).sum() * length_B1
+        if not tariff.patchy:
+            return self._split_BL(fee_B1, most_B1, tariff.mask_BL).ceil().long()
+        idle_BL = tariff.real_BL & ~tariff.mask_BL
+        spare_BL = supply_BL * idle_BL
+        spare_B1 = spare_BL.sum(1, keepdim=True)
+        from_idle_B1 = fee_B1.minimum(spare_B1)
+        # At most all of it, exactly: a factor of at most 1 never rounds a product up.
+        idle_part_BL = from_idle_B1 / spare_B1.clamp(min=1) * spare_BL
+        rest_B1, most_B1 = fee_B1 - from_idle_B1, (most_B1 - spare_B1).clamp(min=0)
+        return (idle_part_BL + self._split_BL(rest_B1, most_B1, tariff.mask_BL)).ceil().long()
+
+    def _split_BL(self, fee_B1: Tensor, most_B1: Tensor, mask_BL: Tensor) -> Tensor:
+        """Fees split over tokens, evenly if each can pay its part of the most there may be."""
+        supply_BL = self.supply_BL * mask_BL
+        tokens_B1 = mask_BL.sum(1, keepdim=True).clamp(min=1)
+        even_BL = fee_B1 / tokens_B1 * mask_BL
         fair_BL = fee_B1 * supply_BL / supply_BL.sum(1, keepdim=True).clamp(min=1)
-        most = (tariff.setup_flops_U * self.unit_U).sum()
-        rich_B1 = ((supply_BL >= most) | ~tariff.mask_BL).all(1, keepdim=True)
-        return torch.where(rich_B1, even_BL, fair_BL).ceil().long()
+        rich_B1 = ((supply_BL * tokens_B1 >= most_B1) | ~mask_BL).all(1, keepdim=True)
+        return torch.where(rich_B1, even_BL, fair_BL)
+
+    @cached_property
+    def sure_B1(self) -> Int[Tensor, "B 1"]:
+        """FLOPs that every token of a row brings towards fees, read off the first one: causal.
+
+        What the first token brings; or, where others have less to be served with, the same
+        fraction of all fees as the first token brings of its dense FLOPs.
+        """
+        tariff = self.tariff
+        supply_B1 = self.supply_BL.gather(1, tariff.first_B1)
+        if not tariff.patchy:
+            return supply_B1
+        dense_B1 = tariff.dense_flops_BL.gather(1, tariff.first_B1).clamp(min=1)
+        fees = tariff.setup_flops_U.sum()
+        return supply_B1.minimum(supply_B1 * fees // dense_B1)
 
     @cached_property
     def unit_U(self) -> Bool[Tensor, "U"]:
@@ -205,9 +240,10 @@ class Goods:
     @cached_property
     def fits_so_far(self) -> Bool[Tensor, "B 1 L"]:
         """Whether every token up to and with this one could be served by everybody: causal."""
-        cost_BL = (self.tariff.token_flops_BNL * self.active_N[:, None]).sum(1)
-        cost_BL = cost_BL + (self.tariff.setup_flops_U * self.unit_U).sum()
-        short_BL = cost_BL * self.tariff.mask_BL > self.supply_BL
+        tariff = self.tariff
+        cost_BL = (tariff.token_flops_BNL * self.active_N[:, None]).sum(1) * tariff.mask_BL
+        cost_BL = cost_BL + (tariff.setup_flops_U * self.unit_U).sum() * tariff.real_BL
+        short_BL = cost_BL > self.supply_BL
         return (short_BL.cumsum(1) == 0)[:, None]
 
     # --- the end of every clearing -----------------------------------------------------------

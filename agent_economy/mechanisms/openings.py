@@ -28,14 +28,14 @@ State = dict[str, Tensor]
 def by_total_bid(goods: Goods) -> Bool[Tensor, "B U"]:
     """Open by the bids of the whole row."""
     worth_BU = goods.over_units(_declared_BNL(goods).sum(-1, keepdim=True)).sum(-1)
-    return _best(goods, worth_BU, goods.tariff.setup_flops_BU, goods.supply_BL.sum(1, keepdim=True))
+    return _best(goods, worth_BU, goods.tariff.setup_flops_BU, _share_B1(goods))
 
 
 def by_worth(goods: Goods, worth_U: Float[Tensor, "U"]) -> Bool[Tensor, "B U"]:
     """Open by a worth that does not depend on the bids at hand."""
     setup_BU = goods.tariff.setup_flops_BU
     worth_BU = worth_U.to(goods.value_BNL.dtype).expand(setup_BU.shape)
-    return _best(goods, worth_BU, setup_BU, goods.supply_BL.sum(1, keepdim=True))
+    return _best(goods, worth_BU, setup_BU, _share_B1(goods))
 
 
 def by_standing(goods: Goods, state: State) -> Bool[Tensor, "B U"]:
@@ -44,8 +44,8 @@ def by_standing(goods: Goods, state: State) -> Bool[Tensor, "B U"]:
     Where the first token could serve everybody, everything opens.
     """
     tariff = goods.tariff
-    first_B1 = tariff.mask_BL.int().argmax(-1)[:, None]
-    supply_B1 = goods.supply_BL.gather(1, first_B1)
+    first_B1 = tariff.first_B1
+    most_B1 = FEE_SHARE * goods.supply_BL.gather(1, first_B1)
     if "standing_U" in state:
         standing_U = state["standing_U"].to(goods.value_BNL.dtype)
         worth_BU = standing_U.expand(tariff.setup_flops_BU.shape)
@@ -54,7 +54,8 @@ def by_standing(goods: Goods, state: State) -> Bool[Tensor, "B U"]:
         worth_BU = goods.over_units(first_BN).sum(-1)
     fee_BU = tariff.setup_flops_U.expand(worth_BU.shape)
     all_in_B1 = goods.fits_so_far[:, 0].gather(-1, first_B1)
-    return _best(goods, worth_BU, fee_BU, supply_B1) | (all_in_B1 & goods.unit_U)
+    best_BU = _best(goods, worth_BU, fee_BU, most_B1.minimum(goods.sure_B1))
+    return best_BU | (all_in_B1 & goods.unit_U)
 
 
 def learn_standing(goods: Goods, state: State) -> State:
@@ -71,11 +72,16 @@ def _declared_BNL(goods: Goods) -> Tensor:
     return goods.value_BNL.detach()
 
 
+def _share_B1(goods: Goods) -> Float[Tensor, "B 1"]:
+    """What fees may take of a row's supply."""
+    return FEE_SHARE * goods.supply_BL.sum(1, keepdim=True)
+
+
 def _best(
-    goods: Goods, worth_BU: Float[Tensor, "B U"], fee_BU: Tensor, supply_B1: Tensor
+    goods: Goods, worth_BU: Float[Tensor, "B U"], fee_BU: Tensor, most_B1: Tensor
 ) -> Bool[Tensor, "B U"]:
-    """The units of highest worth whose fees, added up, keep to their share of supply."""
+    """The units of highest worth whose fees, added up, keep to what fees may take."""
     order_BU = descending(worth_BU)
-    pays_BU = fee_BU.gather(-1, order_BU).cumsum(-1) <= FEE_SHARE * supply_B1
+    pays_BU = fee_BU.gather(-1, order_BU).cumsum(-1) <= most_B1
     open_BU = torch.zeros_like(pays_BU).scatter_(-1, order_BU, pays_BU)
     return open_BU & (worth_BU > 0) & goods.unit_U

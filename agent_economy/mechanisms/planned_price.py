@@ -80,7 +80,7 @@ class PlannedPrice(PostedPrice):
             if flops_BNL.shape[-1] > 1:
                 flops_BNL = flops_BNL[..., stretch]
             spent_B = spent_B + (bought_BNL * may_BNL[..., stretch] * flops_BNL).sum((1, 2))
-            spent_B = spent_B + fee_B * tariff.mask_BL[:, stretch].sum(-1)
+            spent_B = spent_B + fee_B * tariff.real_BL[:, stretch].sum(-1)
             planned_B = planned_B + plan_BL[:, stretch].sum(-1)
             over_B = (spent_B - planned_B) / planned_B.clamp(min=1)
             step_B = torch.exp(self.rate * over_B.clamp(-1, 1)).to(price_B.dtype)
@@ -108,7 +108,7 @@ class PlannedPrice(PostedPrice):
             open_U = learned["surplus_U"] >= 0
             wants_BNL = (density_BNL >= price) & goods.over_agents(open_U[None], True)
             spent_BL = (wants_BNL * goods.may_BNL * tariff.double_BNL).sum(1)
-            spent_BL = spent_BL + (tariff.setup_flops_U * open_U).sum() * tariff.mask_BL
+            spent_BL = spent_BL + (tariff.setup_flops_U * open_U).sum() * tariff.real_BL
             supply_L = goods.supply_BL.sum(0).double()
             real_L = supply_L > 0
             share_P = spent_BL.sum(0) / torch.where(real_L, supply_L, 1.0)

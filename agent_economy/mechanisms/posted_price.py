@@ -136,19 +136,17 @@ class PostedPrice(Mechanism):
             standing_BN = state["standing_N"].to(density_BNL.dtype).expand(density_BNL.shape[:2])
             covers_BU = (state["surplus_U"] >= 0).expand(tariff.setup_flops_BU.shape)
         else:
-            first_B11 = tariff.mask_BL.int().argmax(-1)[:, None, None]
+            first_B11 = tariff.first_B1[..., None]
             price = density_BNL.new_zeros(())
             standing_BN = density_BNL.take_along_dim(first_B11, -1).squeeze(-1)
             covers_BU = torch.ones_like(tariff.setup_flops_BU, dtype=torch.bool)
         # What fits at the first token opens everything.
-        all_in_B1 = goods.fits_so_far[:, 0].gather(-1, tariff.mask_BL.int().argmax(-1)[:, None])
+        all_in_B1 = goods.fits_so_far[:, 0].gather(-1, tariff.first_B1)
         standing_BU = goods.over_units(standing_BN[..., None]).sum(-1)
         order_BU = descending(standing_BU)
         fee_BU = torch.where(covers_BU, tariff.setup_flops_U, 0).gather(-1, order_BU)
-        first_BL = tariff.mask_BL & (tariff.mask_BL.cumsum(-1) == 1)
-        accrual_B1 = (goods.supply_BL * first_BL).sum(-1, keepdim=True)
         payable_BU = torch.zeros_like(covers_BU).scatter_(
-            -1, order_BU, fee_BU.cumsum(-1) <= accrual_B1
+            -1, order_BU, fee_BU.cumsum(-1) <= goods.sure_B1
         )
         return Terms(price, standing_BN, (covers_BU & payable_BU) | (all_in_B1 & goods.unit_U))
 
@@ -156,7 +154,7 @@ class PostedPrice(Mechanism):
     def _allowed(goods: Goods, open_BU: Tensor, demand_BL: Tensor) -> Tensor:
         """FLOPs that each token may spend: its demand, less what overdraws the balance."""
         fee_B1 = (goods.tariff.setup_flops_U * open_BU).sum(-1, keepdim=True)
-        accrual_BL = goods.supply_BL - fee_B1 * goods.tariff.mask_BL
+        accrual_BL = goods.supply_BL - fee_B1 * goods.tariff.real_BL
         return demand_BL + _new_lows(accrual_BL - demand_BL)
 
     @staticmethod

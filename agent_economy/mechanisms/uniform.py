@@ -55,10 +55,11 @@ class Uniform(Mechanism):
         tariff = goods.tariff
         device = goods.value_BNL.device
         lot_U, lot_N = state["lot_U"].to(device), state["lot_N"].to(device)
-        first_B1 = tariff.mask_BL.int().argmax(-1)[:, None]
-        supply_B1 = goods.supply_BL.gather(-1, first_B1).double()
-        dense_B1 = tariff.dense_flops_BL.gather(-1, first_B1).clamp(min=1).double()
-        free_BN = tariff.double_BNL[:, tariff.fee_agents :, 0]
+        supply_B1 = goods.supply_BL.gather(-1, tariff.first_B1).double()
+        dense_B1 = tariff.dense_flops_BL.gather(-1, tariff.first_B1).clamp(min=1).double()
+        length = goods.value_BNL.shape[-1]
+        own_BNL = tariff.double_BNL[:, tariff.fee_agents :].expand(-1, -1, length)
+        free_BN = own_BNL.take_along_dim(tariff.first_B1[..., None], -1).squeeze(-1)
 
         def drawn(lot: Tensor, active: Tensor, flops_BN: Tensor) -> Tensor:
             """Agents in the order of their lots, up to their fraction of the kind's FLOPs."""
@@ -68,8 +69,21 @@ class Uniform(Mechanism):
             taken_BN = total_BN * dense_B1 <= supply_B1 * total_BN[:, -1:]
             return torch.empty_like(taken_BN).index_copy_(1, order, taken_BN)
 
-        unit_BU = drawn(lot_U, goods.unit_U, torch.ones_like(tariff.setup_flops_BU).double())
-        rest_BN = drawn(lot_N[tariff.fee_agents :], goods.active_N[tariff.fee_agents :], free_BN)
+        def drawn_apart(lot: Tensor, active: Tensor, flops_BN: Tensor, narrow: Tensor) -> Tensor:
+            """Those that cannot serve every token are a kind of their own."""
+            wide_BN = drawn(lot, active, flops_BN * ~narrow)
+            return torch.where(narrow, drawn(lot, active, flops_BN * narrow), wide_BN)
+
+        narrow_N = tariff.narrow_N
+        if narrow_N is None:
+            narrow_N = torch.zeros_like(goods.active_N)
+        fee_agents = tariff.fee_agents
+        narrow_U = narrow_N[:fee_agents].view(-1, tariff.group).any(-1)
+        one_BU = torch.ones_like(tariff.setup_flops_BU).double()
+        unit_BU = drawn_apart(lot_U, goods.unit_U, one_BU, narrow_U)
+        rest_BN = drawn_apart(
+            lot_N[fee_agents:], goods.active_N[fee_agents:], free_BN, narrow_N[fee_agents:]
+        )
         chosen_BN1 = torch.cat((unit_BU.repeat_interleave(tariff.group, 1), rest_BN), 1)[..., None]
         return chosen_BN1 & goods.may_BNL, goods.pace_BNL.new_zeros(1, 1, 1), state
 

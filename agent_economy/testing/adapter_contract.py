@@ -180,7 +180,7 @@ class AdapterContract:
         tariff = layer_tariff(economy.adapter.shape, batch["attention_mask"].bool(), computed=True)
         layers = len(economy.adapter.sites)
         analytic = int(tariff.dense_flops_BL.sum()) * layers
-        analytic += economy.market.fixed.total(rows, rows * length)
+        analytic += economy.market.reading.fixed.total(rows, rows * length)
         assert analytic == pytest.approx(counted, rel=1e-3)
 
     def _economy(self, model: PreTrainedModel) -> Economy:

@@ -2,13 +2,14 @@
 
 Hypothesis draws the structure (rows, tokens, agents, supply, wallets, who is muted); a seeded
 generator fills in numbers. Costs are shaped like those of a transformer layer: heads of one price,
-blocks of one price but for a smaller last one.
+blocks of one price but for a smaller last one. Some markets hold tokens that are context and not
+served, to nobody or not to some agents, as where a last layer is read at its first token alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,13 +46,21 @@ class Market:
 
     @property
     def mask_BL(self) -> Tensor:
-        """Real tokens."""
+        """Tokens that can be served."""
         return self.tariff.mask_BL
 
     @property
+    def context_B1(self) -> Tensor:
+        """Tokens that fees are paid for, counted one by one."""
+        return self.tariff.real_BL.sum(1, keepdim=True)
+
+    @property
     def may_BLN(self) -> Tensor:
-        """Who may trade: the token is real and the agent is not muted."""
-        return self.mask_BL[..., None] & self.active_N
+        """Who may trade: the agent can serve the token and is not muted."""
+        may_BLN = self.mask_BL[..., None] & self.active_N
+        if self.tariff.narrow_N is None:
+            return may_BLN
+        return may_BLN & (self.tariff.token_flops_BNL > 0).transpose(1, 2)
 
     @property
     def units(self) -> int:
@@ -103,6 +112,7 @@ class Market:
             self.tariff,
             token_flops_BNL=self.tariff.token_flops_BNL[only],
             mask_BL=self.mask_BL[only],
+            context_BL=self._context(only),
         )
         return Market(
             self.bid_BLN[only],
@@ -118,6 +128,7 @@ class Market:
             self.tariff,
             token_flops_BNL=self.tariff.token_flops_BNL[..., :length],
             mask_BL=self.mask_BL[:, :length],
+            context_BL=self._context((slice(None), slice(length))),
         )
         return replace(
             self,
@@ -146,6 +157,7 @@ class Market:
             tariff,
             token_flops_BNL=tariff.token_flops_BNL[:, old_N],
             setup_flops_U=tariff.setup_flops_U[units_U],
+            narrow_N=None if tariff.narrow_N is None else tariff.narrow_N[old_N],
         )
         market = replace(
             self,
@@ -169,6 +181,7 @@ class Market:
             self.tariff,
             token_flops_BNL=flops_BNL.transpose(1, 2).reshape(-1, agents, 1),
             mask_BL=self.mask_BL.reshape(-1, 1),
+            context_BL=None if not self.tariff.patchy else self.tariff.real_BL.reshape(-1, 1),
         )
         return Market(
             self.bid_BLN.reshape(-1, 1, agents),
@@ -177,6 +190,11 @@ class Market:
             self.active_N,
             self.limit_BN.repeat_interleave(length, 0),
         )
+
+    def _context(self, part: Any) -> Tensor | None:
+        """Some of the tariff's context, where it is given."""
+        context_BL = self.tariff.context_BL
+        return None if context_BL is None else context_BL[part]
 
     def temperature(self, relative: float) -> float:
         """So many times the mean density of the bids, in credits per GFLOP."""
@@ -208,8 +226,20 @@ def make_tariff(
     units: int,
     group: int,
     blocks: int,
+    read: Literal["some", "unevenly"] | None = None,
 ) -> Tariff:
-    """A tariff like that of a layer: a smaller last block, heads that grow with position or not."""
+    """A tariff like that of a layer: a smaller last block, heads that grow with position or not.
+
+    Args:
+        generator: of all numbers.
+        lengths: real tokens of each row.
+        columns: 1 where a row's tokens all cost the same.
+        units: set-up units.
+        group: agents of each unit.
+        blocks: agents without a fee.
+        read: whether all tokens can be served by everybody (None), by nobody but for some of them
+            (``"some"``), or some only by some agents, as in a joint market (``"unevenly"``).
+    """
     rows, longest = len(lengths), max(lengths)
     mask_BL = torch.arange(longest) < torch.tensor(lengths)[:, None]
     projection, score, block, last = (int(x) for x in generator.integers(40, 400, 4))
@@ -224,7 +254,19 @@ def make_tariff(
         rows, blocks, head_BHL.shape[-1]
     )
     fee_U = torch.full((units,), fee, dtype=torch.long)
-    return Tariff(torch.cat((head_BHL, block_BGL), 1), fee_U, mask_BL, group)
+    flops_BNL = torch.cat((head_BHL, block_BGL), 1)
+    if read is None:
+        return Tariff(flops_BNL, fee_U, mask_BL, group)
+    # Each row's first token is read, and half of the others.
+    read_BL = torch.from_numpy(generator.random(mask_BL.shape) < 0.5)
+    read_BL[:, 0] = True
+    if read == "some":
+        return Tariff(flops_BNL, fee_U, mask_BL & read_BL, group, mask_BL)
+    narrow_U = generator.random(units) < 0.5
+    narrow = np.concatenate((narrow_U.repeat(group), generator.random(blocks) < 0.5))
+    narrow_N = torch.from_numpy(narrow)
+    flops_BNL = flops_BNL * (read_BL[:, None] | ~narrow_N[:, None])
+    return Tariff(flops_BNL, fee_U, mask_BL, group, mask_BL, narrow_N)
 
 
 def distinct_bids(generator: np.random.Generator, tariff: Tariff, agents: int) -> Tensor:
@@ -274,6 +316,7 @@ def markets(
     group = draw(st.integers(1, 2)) if units else 1
     blocks = draw(st.integers(0 if units else 1, 4))
     grows = draw(st.booleans())
+    read = draw(st.sampled_from([None, None, "some", "unevenly"]))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     tariff = make_tariff(
         generator,
@@ -282,6 +325,7 @@ def markets(
         units=units,
         group=group,
         blocks=blocks,
+        read=read,
     )
     agents = units * group + blocks
     bid_BLN = distinct_bids(generator, tariff, agents)

@@ -72,7 +72,7 @@ class MechanismContract:
             assert (spend <= supply_BL).all()
             assert (spend >= own_BL).all()
             assert (spend.sum(1) >= row_B).all()
-            assert (spend.sum(1) <= row_B + market.mask_BL.sum(1).numpy()).all()
+            assert (spend.sum(1) <= row_B + market.context_B1.squeeze(1).numpy()).all()
         else:
             spend_M, supply_M = own_BL.sum(1) + fee_B, supply_BL.sum(1)
             if mechanism.scope == "batch":
@@ -445,8 +445,7 @@ def flops_spent(market: Market, allocation_BLN: Tensor) -> tuple[np.ndarray, np.
                     own_BL[b, token] += flops[b][n][min(token, columns - 1)]
                     if n < len(fees) * tariff.group:
                         opened.add(n // tariff.group)
-        context = sum(market.mask_BL[b].tolist())
-        fee_B[b] = sum(fees[u] for u in opened) * context
+        fee_B[b] = sum(fees[u] for u in opened) * int(market.context_B1[b])
     return own_BL, fee_B
 
 
@@ -457,7 +456,7 @@ def soft_flops_spent(market: Market, gate_BLN: Tensor) -> tuple[Tensor, Tensor]:
     flops_BLN = tariff.double_BNL.expand(rows, agents, length).transpose(1, 2)
     widest_BN = gate_BLN.amax(1)[:, : tariff.fee_agents]
     widest_BU = widest_BN.reshape(rows, market.units, tariff.group).amax(-1)
-    fee_BU = market.mask_BL.sum(1, keepdim=True) * tariff.setup_flops_U
+    fee_BU = market.context_B1 * tariff.setup_flops_U
     return (gate_BLN * flops_BLN).sum(-1), (widest_BU * fee_BU).sum(-1)
 
 
@@ -466,7 +465,7 @@ def surplus(market: Market, price_M: Tensor) -> Tensor:
     goods, tariff = market.goods("sequence"), market.tariff
     gflops_BNL = tariff.double_BNL / FLOPS_PER_GFLOP
     gain_BNL = (goods.density_BNL - price_M[:, None, None]).clamp(min=0) * gflops_BNL
-    fee_BU = market.mask_BL.sum(1, keepdim=True) * tariff.setup_flops_U / FLOPS_PER_GFLOP
+    fee_BU = market.context_B1 * tariff.setup_flops_U / FLOPS_PER_GFLOP
     units_BU = goods.over_units(gain_BNL).sum(-1) - price_M[:, None] * fee_BU
     return units_BU.clamp(min=0).sum(1) + gain_BNL[:, tariff.fee_agents :].sum((1, 2))
 
@@ -513,10 +512,10 @@ def _assert_free(market: Market, clearing: Clearing) -> None:
 def _just_enough(market: Market) -> Market:
     """Each token brings what its unmuted agents cost, its share of their units' fees included."""
     tariff = market.tariff
-    own_BL = (tariff.token_flops_BNL * market.active_N[:, None]).sum(1)
+    own_BL = (tariff.token_flops_BNL * market.may_BLN.transpose(1, 2)).sum(1)
     unit_U = market.active_N[: tariff.fee_agents].reshape(-1, tariff.group).any(-1)
     fee = int((tariff.setup_flops_U * unit_U).sum())
-    supply_BL = (own_BL + fee) * market.mask_BL
+    supply_BL = own_BL + fee * tariff.real_BL
     return Market(market.bid_BLN, tariff, supply_BL, market.active_N, market.limit_BN)
 
 
@@ -538,7 +537,8 @@ def _identical(market: Market, units: int, agents: int) -> Market:
             strict=True,
         )
     ]
-    # Along a row supply must not fall; rounding down may have left one FLOP more or less.
+    # Along a row supply must not fall; rounding down may have left one FLOP more or less, and
+    # tokens may have been read unevenly.
     supply_BL = torch.tensor(whole).cummax(1).values * market.mask_BL
     bid_BLN = torch.ones(rows, length, units + agents, dtype=torch.float64)
     limit_BN = torch.full((rows, units + agents), 1e30, dtype=torch.float64)

@@ -130,7 +130,7 @@ def test_dense_flops_are_the_counters(minilm: LoadedModel, batches: list[Batch])
         model(**batch)
     tariff = layer_tariff(economy.adapter.shape, batch["attention_mask"].bool(), computed=True)
     analytic = 6 * int(tariff.dense_flops_BL.sum())
-    analytic += economy.market.fixed.total(*batch["input_ids"].shape)
+    analytic += economy.market.reading.fixed.total(*batch["input_ids"].shape)
     assert analytic == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 

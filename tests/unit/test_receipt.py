@@ -95,7 +95,7 @@ def test_flops_by_hand_and_never_over_supply(architecture: str, mechanism: str, 
             market = sum(receipt.market_flops_Y) * int(length_B.sum())
             assert receipt.market_flops == market
             assert receipt.spend_flops == sum(spent) + market
-            dense_BL = receipt.tariff.dense_flops_BL
+            dense_BL = receipt.tariffs[0].dense_flops_BL
             allowed = int((dense_BL.double() * budget).floor().sum())
             assert receipt.supply_flops == LAYERS * allowed
             for layer in range(LAYERS):
@@ -110,7 +110,7 @@ def test_flops_by_hand_and_never_over_supply(architecture: str, mechanism: str, 
 def assert_every_row_keeps_its_budget(receipt: Receipt, layer: int, budget: float) -> None:
     agents_B = receipt.agent_flops_BLN(layer).sum((1, 2)) + receipt.setup_flops_BU(layer).sum(1)
     market_B = receipt.market_flops_Y[layer] * receipt.mask_BL.sum(1)
-    allowed_B = (receipt.tariff.dense_flops_BL.double() * budget).floor().sum(1)
+    allowed_B = (receipt.tariffs[layer].dense_flops_BL.double() * budget).floor().sum(1)
     assert (agents_B + market_B <= allowed_B).all()
 
 
@@ -173,7 +173,7 @@ def test_fixed_flops(architecture: str, head: str, per_row: int, per_token: int)
         policy={"name": "constant"},
         mechanism={"name": "posted_price" if causal else "uniform_price"},
     )
-    assert economy.market.fixed == (per_row, per_token)
+    assert economy.market.reading.fixed == (per_row, per_token)
     receipt = economy(**tiny_batch((5, 2))).receipt
     assert receipt.fixed_flops == 2 * per_row + 7 * per_token
 

@@ -39,7 +39,7 @@ def test_agents_of_all_layers_stand_side_by_side() -> None:
     shape = founded("spot").adapter.shape
     mask_BL = torch.tensor([[True] * 5, [True, True, False, False, False]])
     one = layer_tariff(shape, mask_BL)
-    joint = joint_tariff(one, LAYERS)
+    joint = joint_tariff([one] * LAYERS)
     assert joint.fee_agents == LAYERS * one.fee_agents
     assert torch.equal(joint.dense_flops_BL, LAYERS * one.dense_flops_BL)
     parts = [torch.rand(2, 5, AGENTS) for _ in range(LAYERS)]
@@ -93,7 +93,12 @@ def test_a_joint_market_serves_more_declared_value_for_the_same_bids() -> None:
     bids = market.bids
     spend = welfare = 0.0
     for layer in range(LAYERS):
-        order = (bids[layer], market.tariff, market._on_offer(layer), market.active_YN[layer])
+        order = (
+            bids[layer],
+            market.tariffs[layer],
+            market._on_offer(layer),
+            market.active_YN[layer],
+        )
         clearing, _ = market.mechanism.clear(*order, market.limit_YBN[layer], {})
         welfare += float(clearing.welfare.sum())
         spend += float(clearing.spend_flops.sum())
