@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from agent_economy import late
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -23,3 +25,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'agent_economy' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+late.announce()

@@ -13,8 +13,10 @@ from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
 from agent_economy.compaction.absent import BiasOnly, Unread, sliced
 from agent_economy.compaction.attention import compact_kind
+from agent_economy.compaction.config import compacted_config
 from agent_economy.compaction.first_token import FirstToken
 from agent_economy.compaction.kept import Kept, kept_agents
+from agent_economy.compaction.models import compacted
 from agent_economy.errors import EconomyError
 
 if TYPE_CHECKING:
@@ -40,21 +42,26 @@ def shrink(
         EconomyError: the plan does not fit; the adapter does not say where weights are sliced;
             ``first_only`` on a decoder, of which the last token is read.
     """
+    check_sliceable(adapter)
     kept = kept_agents(plan_YN, adapter.shape, len(adapter.sites))
-    small = copy.deepcopy(adapter.model)
-    for module in small.modules():
+    model, config = adapter.model, compacted_config(adapter, kept, first_only=first_only)
+    # The copy's modules all refer to the new config, as they do to the old one in the model.
+    copied = copy.deepcopy(model, {id(model.config): config})
+    for module in copied.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
-    # Transformers would take its hooks that record hidden states for installed.
-    for module in small.modules():
+        # Transformers would take its hooks that record hidden states for installed.
         module.__dict__.pop("_output_capturing_hooks_installed", None)
-    cut(type(adapter)(small, adapter.shape.block_size), kept, first_only=first_only)
-    return small
+    cut(type(adapter)(copied, adapter.shape.block_size), kept, first_only=first_only)
+    return compacted(copied)
 
 
 def cut(adapter: Adapter, kept: list[Kept], *, first_only: bool) -> None:
-    """Make the adapter's own model smaller; the adapter is of no use afterwards."""
-    check_sliceable(adapter)
+    """Make the adapter's own model smaller; the adapter is of no use afterwards.
+
+    Raises:
+        EconomyError: ``first_only`` on a decoder.
+    """
     if first_only and adapter.shape.causal:
         raise EconomyError(
             f"{adapter.name} is a decoder, whose last token is read; leave first_only out"
