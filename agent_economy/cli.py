@@ -202,6 +202,9 @@ def finetune(
     limit: Annotated[
         int | None, typer.Option(help="Training examples, drawn at random; default: all.")
     ] = None,
+    hold_out: Annotated[
+        float, typer.Option(help="Share of the training part kept apart, to choose settings on.")
+    ] = 0.0,
     data_dir: Annotated[
         Path | None, typer.Option(help="Data folder; default: AGENT_ECONOMY_DATA, then the hub.")
     ] = None,
@@ -227,28 +230,113 @@ def finetune(
         max_tokens=max_tokens,
         seed=seed,
         limit=limit,
+        hold_out=hold_out,
     )
     record = make(settings, out, resume=resume, data_dir=data_dir)
     score = f"{record['metric']} {record['score']:.4f} on {record['n']} examples"
     typer.echo(f"{out}  {task}  {score}")
 
 
-@app.command(context_settings=_PASS_ON)
-def train() -> None:
-    """Train under a compute budget (not there yet).
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the model, or the family.")],
+    task: Annotated[str | None, typer.Option("--task", help="stsb, cola, sst2 or mnli.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder of a fine-tuned dense model: start and teacher.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Who allocates compute: market (default), posted, l0, ...")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Agent FLOPs over the dense model's; default 0.25.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the examples; default 8.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything drawn; default 0.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="no (float32, default), bf16 or fp16.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="TOML file with settings.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("-s", "--set", help="key=value of any setting; repeats.")
+    ] = None,
+    frontier: Annotated[
+        bool, typer.Option("--frontier", help="A family: methods x budgets x seeds, with rivals.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Models of a family that are trained at a time.")] = 1,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Data folder; default: AGENT_ECONOMY_DATA, then the hub.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Complete what the folder holds.")
+    ] = False,
+) -> None:
+    """Train a model under a compute budget, or a whole frontier of them.
 
-    Example: agent-economy train --task stsb --model minilm --budget 0.25 -o DIR
+    Prints the folder, the score on the development part and the share of FLOPs that was spent.
+
+    Example: agent-economy train --task stsb --model runs/stsb --budget 0.25 -o runs/stsb-25
     """
-    raise _not_yet("train")
+    from agent_economy.runs.config import load_toml
+
+    given = {
+        "task": task,
+        "model": model,
+        "method.name": method,
+        "budget": budget,
+        "epochs": epochs,
+        "seed": seed,
+        "precision": precision,
+    }
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    overrides += setting or []
+    if frontier:
+        from agent_economy.training.frontier import train_frontier
+
+        typer.echo(train_frontier(config, overrides, out, jobs, resume=resume, data_dir=data_dir))
+        return
+    from agent_economy.training.settings import TrainSettings
+    from agent_economy.training.train import train as make
+
+    settings = load_toml(TrainSettings, config, overrides)
+    record = make(settings, out, resume=resume, data_dir=data_dir)
+    measured = record["parts"]["development"]
+    typer.echo(
+        f"{out}  {settings.task}  {record['metric']} {record['score']:.4f} on {record['n']} examples"
+        f" at {measured['flops_fraction']:.4f} of dense FLOPs"
+    )
 
 
-@app.command("eval", context_settings=_PASS_ON)
-def evaluate() -> None:
-    """Score a model on a task (not there yet).
+@app.command("eval")
+def evaluate(
+    model_dir: Annotated[Path, typer.Argument(help="A folder that `train` or `finetune` wrote.")],
+    task: Annotated[str, typer.Option("--task", help="stsb, cola, sst2, mnli or wikitext2.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Score this file, in the task's format.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="masked, routed or compacted.")] = "masked",
+    budget: Annotated[
+        float | None, typer.Option(help="Another budget than the one it was trained for.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Data folder; default: AGENT_ECONOMY_DATA, then the hub.")
+    ] = None,
+) -> None:
+    """Score a model on a task: what it gets right, what it spends, how long it takes.
 
-    Example: agent-economy eval MODEL_DIR --task stsb --budget 0.5 --json
+    Example: agent-economy eval runs/stsb-25 --task stsb --json
     """
-    raise _not_yet("eval")
+    from agent_economy.training.score import score_folder
+
+    result = score_folder(
+        model_dir, task, file=file, executor=executor, budget=budget, data_dir=data_dir
+    )
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        _columns([(key, _number(value)) for key, value in result.items()])
 
 
 @app.command(context_settings=_PASS_ON)

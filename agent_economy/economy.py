@@ -264,6 +264,8 @@ class Economy(nn.Module):
                 state[f"price.{layer}"] = price
         for index, policy in enumerate(self.policies):
             state |= {f"policy.{index}.{k}": v for k, v in policy.state_dict().items()}
+        if self.market.plan_YN is not None:
+            state["plan_YN"] = self.market.plan_YN
         state["step"] = torch.tensor(self.market.step)
         return state
 
@@ -283,6 +285,8 @@ class Economy(nn.Module):
         self.market.prices = [prices.get(str(layer)) for layer in layers]
         for index, policy in enumerate(self.policies):
             policy.restore(part(f"policy.{index}."))
+        plan_YN = state.get("plan_YN")
+        self.market.plan_YN = None if plan_YN is None else plan_YN.to(self.population.device)
         self.market.step = int(state["step"])
         self.market.last_course = None
 

@@ -22,6 +22,7 @@ class Features(NamedTuple):
         limit_BN: credits that each agent of the layer may spend on each row.
         price: the layer's last price, broadcastable to (B, L, N); None before the first.
         position: tokens of the sequence that earlier forwards bid for.
+        budget_fraction: supply over dense agent FLOPs, which a bidder for many budgets looks at.
     """
 
     layer: int
@@ -31,6 +32,7 @@ class Features(NamedTuple):
     limit_BN: Float[Tensor, "B N"]
     price: Tensor | None
     position: int = 0
+    budget_fraction: float = 1.0
 
 
 class Outcome(NamedTuple):

@@ -82,3 +82,29 @@ def _last_linear(model: PreTrainedModel) -> Linear:
 
     inside = set(model.base_model.modules())
     return [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m not in inside][-1]
+
+
+def load_classifier(folder: str, data: TaskData) -> LoadedModel:
+    """A fine-tuned model whose head fits a task.
+
+    Args:
+        folder: as `agent_economy.zoo.load`.
+        data: a part of the task.
+
+    Raises:
+        EconomyError: no such model, one without a trained head, or one of another task.
+    """
+    loaded = load(folder)
+    if loaded.task != "classify" or loaded.fresh:
+        raise EconomyError(
+            f"model {folder!r} has no trained task head; make one with `agent-economy finetune "
+            f"--task {data.name} --model {folder} -o DIR` and give that DIR"
+        )
+    config = loaded.model.config
+    theirs = getattr(config, "finetuning_task", None) or data.name
+    if config.num_labels != data.num_labels or theirs != data.name:
+        raise EconomyError(
+            f"model {folder!r} was fine-tuned for {theirs} ({config.num_labels} outputs), not for "
+            f"{data.name} ({data.num_labels}); give another model or --task {theirs}"
+        )
+    return loaded

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,17 +28,19 @@ from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.data import TaskData
 from agent_economy.tasks.glue import load_task
 from agent_economy.tasks.scores import score
-from agent_economy.tasks.text import text_digest
 from agent_economy.training.batches import Rows, encode_rows, in_order, row_limit, shuffled
 from agent_economy.training.classifier import load_encoder, with_head
-from agent_economy.training.folder import FinetuneFolder
+from agent_economy.training.folder import FINETUNE_RECORD, TrainingFolder
+from agent_economy.training.parts import digest, limited, split
+from agent_economy.training.progress import progress_bar
+from agent_economy.training.schedule import warmth
 from agent_economy.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WARM_UP, WEIGHT_DECAY, CLIP_NORM = 0.1, 0.01, 1.0
-"""Share of steps before the learning rate is at its height; AdamW's decay; gradient norm."""
+WEIGHT_DECAY, CLIP_NORM = 0.01, 1.0
+"""AdamW's decay of matrices; gradient norm."""
 
 SAVE_SECONDS = 60.0
 """Between checkpoints: the most that a kill can cost."""
@@ -72,7 +73,7 @@ def finetune(
         Interrupted: Ctrl-C, with the way to resume.
     """
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    folder = FinetuneFolder(out, settings)
+    folder = TrainingFolder(out, settings, FINETUNE_RECORD)
     folder.check(resume)
     if folder.complete:
         folder.tidy()
@@ -89,13 +90,14 @@ def finetune(
 
 def _finetune(
     settings: FinetuneSettings,
-    folder: FinetuneFolder,
+    folder: TrainingFolder,
     resume: bool,
     data_dir: Path | None,
     save_seconds: float,
     console: Console,
 ) -> None:
-    train = _limited(load_task(settings.task, "train", data_dir), settings)
+    whole, _ = split(load_task(settings.task, "train", data_dir), settings.hold_out)
+    train = limited(whole, settings.limit, seed_for(settings.seed, "finetune", "limit"))
     development = load_task(settings.task, "validation", data_dir)
     torch.manual_seed(seed_for(settings.seed, "finetune", "head"))
     encoder = load_encoder(settings.model)
@@ -114,7 +116,7 @@ def _finetune(
         "max_tokens": limit,
         "examples": {part: len(encoded) for part, encoded in rows.items()},
         "cut": {part: encoded.cut for part, encoded in rows.items()},
-        "data_hashes": {part: _digest(data) for part, data in parts.items()},
+        "data_hashes": {part: digest(data) for part, data in parts.items()},
     }
     with locked(folder.make()):
         folder.check(resume)  # another process may have been here while the model was loading
@@ -133,34 +135,22 @@ def _finetune(
                 "epochs": settings.epochs,
                 "train_loss": loss,
             }
-            folder.finish(model, tokenizer, result)
+            folder.finish(lambda at: _write(model, tokenizer, at), result)
         except Exception:
             folder.discard_if_empty()
             raise
 
 
-def _limited(data: TaskData, settings: FinetuneSettings) -> TaskData:
-    """The training examples to use: a draw without replacement, in the data's order."""
-    if settings.limit is None or settings.limit >= len(data):
-        return data
-    draw = np.random.default_rng(seed_for(settings.seed, "finetune", "limit"))
-    keep = np.sort(draw.choice(len(data), settings.limit, replace=False))
-    second = data.sentences2
-    return TaskData(
-        data.name,
-        [data.sentences1[i] for i in keep],
-        [second[i] for i in keep] if second else None,
-        data.labels[keep],
-        data.metric,
-        data.num_labels,
-    )
+def _write(model: PreTrainedModel, tokenizer: Any, at: Path) -> None:
+    model.save_pretrained(at)
+    tokenizer.save_pretrained(at)
 
 
 def _train(
     model: PreTrainedModel,
     rows: Rows,
     settings: FinetuneSettings,
-    folder: FinetuneFolder,
+    folder: TrainingFolder,
     save_seconds: float,
     console: Console,
 ) -> list[float]:
@@ -173,7 +163,7 @@ def _train(
     lengths_B = rows.lengths_B
     last_saved = time.monotonic()
     model.train()
-    with _progress(console) as progress:
+    with progress_bar(console, ("loss",)) as progress:
         bar = progress.add_task(settings.task, total=steps, completed=first, loss=math.nan)
         for step in range(first, steps):
             epoch, place = divmod(step, per_epoch)
@@ -182,7 +172,7 @@ def _train(
                 batches = shuffled(lengths_B, settings.batch_size, seed)
             torch.manual_seed(seed_for(settings.seed, "finetune", "dropout", step))
             for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * _warmth(step, steps)
+                group["lr"] = settings.learning_rate * warmth(step, steps)
             loss = _step(model, optimiser, *rows.batch(batches[place]))
             if not math.isfinite(loss):
                 raise _diverged(settings, f"loss {loss} at step {step + 1} of {steps}")
@@ -225,12 +215,6 @@ def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:
     ]
 
 
-def _warmth(step: int, steps: int) -> float:
-    """Share of the full learning rate: up over the first tenth of the steps, then down to 0."""
-    warm = max(1, math.ceil(WARM_UP * steps))
-    return min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1))
-
-
 def _checkpoint(
     model: PreTrainedModel, optimiser: torch.optim.Optimizer, loss_E: Tensor, step: int
 ) -> dict[str, Tensor]:
@@ -244,7 +228,7 @@ def _checkpoint(
 
 
 def _restore(
-    folder: FinetuneFolder,
+    folder: TrainingFolder,
     model: PreTrainedModel,
     optimiser: torch.optim.Optimizer,
     loss_E: Tensor,
@@ -285,21 +269,4 @@ def _diverged(settings: FinetuneSettings, how: str) -> EconomyError:
     return EconomyError(
         f"the training diverged ({how}); lower --learning-rate {settings.learning_rate:g} and "
         "choose another -o"
-    )
-
-
-def _digest(data: TaskData) -> str:
-    """SHA-256 of everything that is read of a part."""
-    return text_digest([*data.sentences1, *(data.sentences2 or []), *map(str, data.labels)])
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}", style="dim"),
-        console=console,
     )

@@ -1,9 +1,9 @@
-"""The folder of a fine-tuning: a record, a checkpoint while it runs, the model at the end.
+"""The folder of a training: a record, a checkpoint while it runs, the model at the end.
 
-Layout while running: ``finetune.json`` with status ``running``, ``checkpoint.safetensors``. At the
-end: the model and its tokenizer in Hugging Face format beside ``finetune.json`` with status
-``complete``. ``config.json`` is written when all else of the model is there, so a folder that
-loads is whole.
+Layout while running: ``finetune.json`` or ``train.json`` with status ``running``,
+``checkpoint.safetensors``. At the end: the model and its tokenizer in Hugging Face format, with an
+economy beside them if one was trained, and the record with status ``complete``. ``config.json`` is
+written when all else of the model is there, so a folder that loads is whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,12 @@ from agent_economy.zoo.load import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-RECORD, CHECKPOINT = "finetune.json", "checkpoint.safetensors"
+FINETUNE_RECORD, TRAIN_RECORD = "finetune.json", "train.json"
+CHECKPOINT = "checkpoint.safetensors"
 
 
-class FinetuneFolder:
+class TrainingFolder:
     """One folder, open for writing.
 
     `check` looks and touches nothing; `make` and `begin` open it; `save` and `finish` fill it.
@@ -45,10 +45,11 @@ class FinetuneFolder:
     Args:
         folder: where the model goes.
         settings: everything that the result depends on, the data aside.
+        record: the record's file name, which says what kind of training it is.
     """
 
-    def __init__(self, folder: Path, settings: StrictModel) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, settings: StrictModel, record: str) -> None:
+        self.folder, self._file = folder, record
         self._settings = settings.model_dump(mode="json")
         self._made: list[Path] = []
         self.record: dict[str, Any] = {}
@@ -69,12 +70,12 @@ class FinetuneFolder:
         names = names_in(folder)
         if not names:
             return
-        if RECORD not in names:
+        if self._file not in names:
             raise EconomyError(f"{folder} holds other files; choose another -o")
-        self.record = _read_record(folder)
+        self.record = _read_record(folder / self._file)
         differs = first_difference(self.record["settings"], self._settings)
         if not resume:
-            state = "a finished model" if self.complete else "an unfinished fine-tuning"
+            state = "a finished model" if self.complete else "an unfinished training"
             hint = "" if self.complete or differs else ", or --resume to complete it"
             raise EconomyError(f"{folder} holds {state}; choose another -o{hint}")
         if differs:
@@ -150,21 +151,19 @@ class FinetuneFolder:
         except Exception as error:  # safetensors has its own error type
             raise EconomyError(f"{path} is damaged ({error}); choose another -o") from error
 
-    def finish(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        result: Mapping[str, Any],
-    ) -> None:
+    def finish(self, write: Callable[[Path], None], result: Mapping[str, Any]) -> None:
         """Write the model and its tokenizer, close the record, and let the checkpoint go.
 
         Killed anywhere in here, the training still resumes.
+
+        Args:
+            write: puts everything that belongs to the model into a folder.
+            result: what to record.
         """
         temporary = Path(tempfile.mkdtemp(prefix=".model.", suffix=TEMPORARY, dir=self.folder))
         try:
             with quiet():
-                model.save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
+                write(temporary)
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
                 write_atomic(self.folder / path.name, path.read_bytes())
         finally:
@@ -181,19 +180,19 @@ class FinetuneFolder:
         """Take back a training that failed before its first checkpoint."""
         if not self.record or self.record["resumed"] or (self.folder / CHECKPOINT).exists():
             return
-        (self.folder / RECORD).unlink(missing_ok=True)
+        (self.folder / self._file).unlink(missing_ok=True)
         unmake_folders(self._made)
 
     def _write_record(self) -> None:
-        write_atomic(self.folder / RECORD, json.dumps(self.record, indent=2) + "\n")
+        write_atomic(self.folder / self._file, json.dumps(self.record, indent=2) + "\n")
         sync_folder(self.folder)
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
+        record = json.loads(path.read_text("utf-8"))
         if {"status", "settings", "data_hashes", "resumed"} <= record.keys():
             return dict(record)
     except (ValueError, AttributeError):
         pass
-    raise EconomyError(f"{folder / RECORD} is no record of a fine-tuning; choose another -o")
+    raise EconomyError(f"{path} is no record of a training; choose another -o")

@@ -121,7 +121,7 @@ def test_interrupted_and_resumed_is_as_if_never(
     with pytest.raises(EconomyError, match=r"config\.json is missing"):
         load(str(tmp_path / "m"))
     monkeypatch.setattr(module, "_step", real)
-    with pytest.raises(EconomyError, match=r"unfinished fine-tuning.*--resume"):
+    with pytest.raises(EconomyError, match=r"unfinished training.*--resume"):
         finetune(settings, tmp_path / "m", data_dir=data)
     record = finetune(settings, tmp_path / "m", data_dir=data, resume=True)
     same = json.loads((whole / "finetune.json").read_text())
@@ -180,7 +180,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, encoder: str, data: Path, wh
     refused("is a file", tmp_path / "notes.txt")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "finetune.json").write_text("[]")
-    refused("is no record of a fine-tuning", tmp_path / "odd", resume=True)
+    refused("is no record of a training", tmp_path / "odd", resume=True)
 
 
 def test_changed_data_is_not_resumed(

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from agent_economy.tasks.glue import load_task
 from agent_economy.training.batches import encode_rows, in_order, row_limit, shuffled
 from agent_economy.training.classifier import load_encoder, with_head
-from agent_economy.training.finetune import _groups, _step, _warmth
+from agent_economy.training.finetune import _groups, _step
+from agent_economy.training.schedule import warmth
 
 
 def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
@@ -106,7 +107,7 @@ def test_steps_are_adamw_on_clipped_gradients(encoder: str, data: Path) -> None:
 
 
 def test_the_rate_warms_up_and_decays() -> None:
-    rates = np.array([_warmth(step, 200) for step in range(200)])
+    rates = np.array([warmth(step, 200) for step in range(200)])
     assert rates.argmax() == 19 and rates.max() == 1 and rates.min() > 0
     assert np.allclose(np.diff(rates[:20]), 1 / 20) and np.allclose(np.diff(rates[19:]), -1 / 181)
-    assert _warmth(0, 1) == 1
+    assert warmth(0, 1) == 1

@@ -1,0 +1,146 @@
+"""What every method starts from: the dense model, the rows, costs and evidence about its agents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agent_economy.adapters import Adapter
+from agent_economy.costs.tariff import layer_tariffs
+from agent_economy.errors import EconomyError
+from agent_economy.executors.trace import trace
+from agent_economy.market.standing import StandingMarket
+from agent_economy.rivals import Allowance, Evidence
+from agent_economy.runs.seeds import seed_for
+from agent_economy.tasks.utility import LabelledScore
+from agent_economy.training.batches import Rows, in_order
+from agent_economy.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The start that all methods share.
+
+    Attributes:
+        settings: of the run.
+        model: the dense model, which is trained on.
+        adapter: where its agents live.
+        rows: the training rows.
+        metric: how the task is scored.
+        longest: tokens of the longest row that the model will meet.
+        pooled: whether only the first token of the last layer is read.
+        device: where the model is.
+    """
+
+    settings: TrainSettings
+    model: PreTrainedModel
+    adapter: Adapter
+    rows: Rows
+    metric: str
+    longest: int
+    pooled: bool
+    device: torch.device
+
+    def seed(self, *path: str | int) -> int:
+        """A seed of this run."""
+        return seed_for(self.settings.seed, "train", *path)
+
+    @cached_property
+    def layers(self) -> int:
+        """How many."""
+        return len(self.adapter.sites)
+
+    @cached_property
+    def shortest(self) -> int:
+        """Tokens of the shortest row."""
+        return int(self.rows.lengths_B.min())
+
+    @cached_property
+    def typical(self) -> int:
+        """Tokens of a row on average, rounded."""
+        return max(1, round(float(self.rows.lengths_B.mean())))
+
+    def allowance(self, budget_fraction: float) -> Allowance:
+        """What a static plan may spend on rows of any length met here."""
+        return Allowance.of(
+            self.adapter.shape,
+            self.layers,
+            budget_fraction,
+            self.longest,
+            shortest=self.shortest,
+            pooled=self.pooled,
+        )
+
+    @cached_property
+    def flops_YN(self) -> Tensor:
+        """What each agent takes to serve all of a typical row, its share of set-up included."""
+        real = torch.ones(1, self.typical, dtype=torch.bool)
+        costs = []
+        for tariff in layer_tariffs(self.adapter.shape, self.layers, real, pooled=self.pooled):
+            flops_N = tariff.served_flops_BN[0].clone()
+            fee_U = tariff.setup_flops_BU[0] // tariff.group
+            flops_N[: tariff.fee_agents] += fee_U.repeat_interleave(tariff.group)
+            costs.append(flops_N)
+        return torch.stack(costs).to(self.device)
+
+    @cached_property
+    def standing(self) -> StandingMarket:
+        """The market of whole agents."""
+        return StandingMarket(self.flops_YN, int(self.flops_YN.sum()))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Derivatives of the task's loss on some training rows, in evaluation mode."""
+        settings = self.settings
+        draw = np.random.default_rng(self.seed("evidence"))
+        count = min(settings.evidence, len(self.rows))
+        chosen = np.sort(draw.choice(len(self.rows), count, replace=False))
+        batches: list[dict[str, Any]] = []
+        for places in in_order(self.rows.lengths_B[chosen], settings.batch_size):
+            inputs, labels_B = self.rows.batch(chosen[places])
+            batch = {**inputs, "labels": labels_B}
+            batches.append({key: value.to(self.device) for key, value in batch.items()})
+        utility = LabelledScore(self.metric, self.rows.labels_B.is_floating_point())
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            found = trace(
+                self.adapter, batches, utility.loss, probes=1, seed=self.seed("evidence", "loss")
+            )
+            return Evidence(self.adapter, batches, found, utility)
+        finally:
+            self.model.train(was_training)
+
+    @cached_property
+    def fisher_YN(self) -> Tensor:
+        """Mean over rows of the squared derivative of the loss by each agent's gate."""
+        return self.evidence.gradient_XYN.square().mean(0).to(self.device)
+
+    def least_budget(self, plan_YN: Tensor) -> float:
+        """The least budget, in steps of a hundredth, at which a plan may run."""
+        plan_YN = plan_YN.cpu()
+        for percent in range(1, 101):
+            if self.allowance(percent / 100).holds(plan_YN):
+                return percent / 100
+        return 1.0
+
+    def checked(self, plan_YN: Tensor) -> Tensor:
+        """A plan with somebody in it.
+
+        Raises:
+            EconomyError: nobody can be served at this budget.
+        """
+        if not plan_YN.any():
+            raise EconomyError(
+                f"--budget {self.settings.budget:g} pays for no agent at all on rows of "
+                f"{self.shortest} to {self.longest} tokens; give a larger one"
+            )
+        return plan_YN

@@ -1,0 +1,155 @@
+"""The economy with one valuation per agent: a standing market inside every forward.
+
+Valuations start at the rank of the agents' Fisher information per FLOP. Each step they are shaken by
+noise and a standing market clears: at the budget, with the gradient through the price; or, for the
+penalty objective, at a fixed price, with ``lambda * expected FLOPs / dense FLOPs`` added to the loss.
+The budget shrinks to its target; when it is reached and has settled, who is served stands, and the
+training goes on with a physically smaller model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agent_economy.errors import EconomyError
+from agent_economy.mechanisms import Mechanism
+from agent_economy.mechanisms.fixed_price import FixedPrice
+from agent_economy.mechanisms.greedy_density import GreedyDensity
+from agent_economy.mechanisms.uniform_price import UniformPrice
+from agent_economy.policies.base import Features
+from agent_economy.policies.learned import LearnedPolicy, ranked
+from agent_economy.rivals.knapsack import best_plan
+from agent_economy.training.bench import Bench
+from agent_economy.training.methods.base import Method, gated, planned_economy
+from agent_economy.training.schedule import annealed, geometric
+
+if TYPE_CHECKING:
+    from agent_economy.economy import Economy
+
+
+class StandingMarketMethod(Method):
+    """Agents buy service for everything or nothing; see the module's heading.
+
+    Args:
+        bench: what all methods start from.
+        anneal: share of the training over which the budget shrinks to its target.
+        settle: share of the training after which the plan stands; above 1: never before the end.
+        temperature: softness of the gates at the start and at the end, credits per GFLOP, where
+            valuations begin between 0 and 1.
+        noise: scale of the noise on valuations at the start; it falls to 0 where the plan stands.
+        straight_through: hard gates with a soft gradient; else soft gates.
+        price: None: the market clears at the budget. A number: this price stands, and ``penalty``
+            says what FLOPs cost.
+        penalty: ``lambda`` of the penalty objective.
+        budgets: draw the budget of each batch between these two (log-uniformly) and tell it to the
+            bidders: one model for many budgets. It never settles.
+    """
+
+    name = "market"
+
+    def __init__(
+        self,
+        bench: Bench,
+        anneal: float = 0.35,
+        settle: float = 0.5,
+        temperature: tuple[float, float] = (0.1, 0.02),
+        noise: float = 0.03,
+        straight_through: bool = True,
+        price: float | None = None,
+        penalty: float = 0.0,
+        budgets: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(bench)
+        if not 0 < anneal <= settle or (budgets and not 0 < budgets[0] < budgets[1] <= 1):
+            raise EconomyError(
+                f"market: anneal {anneal}, settle {settle}, budgets {budgets}; give "
+                "0 < anneal <= settle and two budgets in (0, 1], the smaller one first"
+            )
+        self.anneal, self.settle_at = anneal, settle if budgets is None else 2.0
+        self.temperature, self.noise = temperature, noise
+        self.price, self.lam, self.budgets = price, penalty, budgets
+        self.policy = LearnedPolicy(seed=bench.seed("noise") % 2**31)
+        density_YN = bench.fisher_YN / bench.flops_YN
+        gflops_YN = bench.flops_YN.double() / 1e9
+        self.policy.start(ranked(density_YN), gflops_YN, bench.adapter.shape.hidden)
+        self.policy.density_YN.requires_grad_(True)
+        self.policy.slope_YN.requires_grad_(budgets is not None)
+        self.straight_through = straight_through
+        self.budget, self._price, self._step = 1.0, float("nan"), 0
+
+    def begin(self, progress: float, step: int) -> None:
+        """Budget, softness and noise of the step."""
+        settings, end = self.bench.settings, min(self.settle_at, 1.0)
+        self._step, self._softness = step, geometric(*self.temperature, progress / end)
+        self.policy.noise = self.noise * max(0.0, 1 - progress / end)
+        if self.budgets:
+            low, high = np.log(self.budgets)
+            u = np.random.default_rng(self.bench.seed("budget", step)).random()
+            self.budget = float(np.exp(low + u * (high - low)))
+        else:
+            self.budget = annealed(settings.budget, progress, self.anneal)
+
+    def bids(self, budget: float) -> Tensor:
+        """What every agent offers for a typical row, (Y, N)."""
+        hidden = torch.zeros(1, 1, self.bench.adapter.shape.hidden, device=self.bench.device)
+        everybody = torch.arange(self.bench.flops_YN.shape[1], device=self.bench.device)
+        features = [
+            Features(y, self._step, hidden, everybody, hidden[0], None, 0, budget)
+            for y in range(self.bench.layers)
+        ]
+        return torch.stack([self.policy.bid(each)[0, 0] for each in features])
+
+    def run(self, inputs: dict[str, Any]) -> tuple[Any, Tensor | None]:
+        """Clear, then compute under the gates."""
+        with torch.autocast(self.bench.device.type, enabled=False):
+            bid_YN = self.bids(self.budget)
+            contract = self.bench.standing.clear(
+                self._mechanism(), bid_YN, self.budget, self._softness
+            )
+        self._price = float(contract.price.detach())
+        return gated(self.bench, contract.gate_YN, inputs), contract.flops_fraction
+
+    def _mechanism(self) -> Mechanism:
+        if self.price is not None:
+            return FixedPrice(price=self.price, straight_through=self.straight_through)
+        return GreedyDensity() if self.straight_through else UniformPrice()
+
+    def penalty(self, flops_fraction: Tensor | None) -> Tensor | float:
+        """``lambda * expected FLOPs / dense FLOPs``."""
+        return 0.0 if flops_fraction is None else self.lam * flops_fraction
+
+    def settle(self) -> Tensor:
+        """The plan of greatest declared value within the budget, exactly; at a price, who covers it."""
+        return self.plan(self.bench.settings.budget)
+
+    @torch.no_grad()
+    def plan(self, budget: float) -> Tensor:
+        """Who is served at a budget by the valuations as they are."""
+        self.policy.eval()
+        bid_YN = self.bids(budget)
+        self.policy.train()
+        if self.price is not None:
+            gate_YN = self.bench.standing.clear(self._mechanism(), bid_YN, 1.0).gate_YN
+            return self.bench.checked(gate_YN.bool())
+        plan_YN = best_plan(bid_YN.cpu(), self.bench.allowance(budget))
+        return self.bench.checked(plan_YN).to(self.bench.device)
+
+    def report(self) -> dict[str, float]:
+        """Budget and price of the last step."""
+        return {"budget": self.budget, "price": self._price}
+
+    def economy(self) -> Economy:
+        """The plan at its budget, valuations kept beside."""
+        bench, plan_YN = self.bench, self.plan_YN
+        budget = bench.settings.budget
+        if self.price is not None:  # what the penalty came to
+            budget = bench.least_budget(plan_YN)
+        economy = planned_economy(bench, plan_YN, budget)
+        policy = LearnedPolicy(seed=0)
+        policy.restore(self.policy.state_dict())
+        economy.set_policy(policy)
+        return economy

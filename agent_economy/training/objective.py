@@ -1,0 +1,57 @@
+"""What is minimised: the task's loss, the teacher's outputs, the FLOPs.
+
+    loss = task + a * logits + b * hidden + lambda * expected FLOPs / dense FLOPs
+
+``logits``: squared distance to the teacher's prediction for a regression, else the KL divergence of
+the softened class probabilities times ``t^2`` (Hinton et al. 2015, arXiv 1503.02531). ``hidden``:
+squared distance of hidden states on entry to some layers, as a share of the teacher's variance there
+(after Xia et al. 2022, arXiv 2204.00408; no projection, the widths are equal).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+SOFTNESS = 2.0
+"""The temperature ``t`` of class probabilities."""
+
+
+def task_loss(logits_BC: Float[Tensor, "B C"], labels_B: Tensor) -> Tensor:
+    """Mean squared error of a regression, cross-entropy of a classification."""
+    logits_BC = logits_BC.float()
+    if labels_B.is_floating_point():
+        return F.mse_loss(logits_BC.squeeze(-1), labels_B)
+    return F.cross_entropy(logits_BC, labels_B)
+
+
+def logit_distance(
+    logits_BC: Float[Tensor, "B C"], teacher_BC: Float[Tensor, "B C"], *, regression: bool
+) -> Tensor:
+    """How far predictions are from the teacher's."""
+    logits_BC, teacher_BC = logits_BC.float(), teacher_BC.float()
+    if regression:
+        return F.mse_loss(logits_BC, teacher_BC)
+    divergence = F.kl_div(
+        (logits_BC / SOFTNESS).log_softmax(-1),
+        (teacher_BC / SOFTNESS).log_softmax(-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * SOFTNESS**2
+
+
+def hidden_distance(
+    hidden: list[Float[Tensor, "B L D"]],
+    teacher: list[Float[Tensor, "B L D"]],
+    mask_BL: Bool[Tensor, "B L"],
+) -> Tensor:
+    """Mean over layers of squared distance over real tokens, as a share of the teacher's variance."""
+    shares = []
+    for own_BLD, theirs_BLD in zip(hidden, teacher, strict=True):
+        own_TD, theirs_TD = own_BLD[mask_BL].float(), theirs_BLD[mask_BL].float()
+        spread = theirs_TD.var(0).mean().clamp(min=1e-12)
+        shares.append(F.mse_loss(own_TD, theirs_TD) / spread)
+    return torch.stack(shares).mean()

@@ -1,0 +1,302 @@
+"""Train a model under a compute budget, by the economy or by a rival: one loop for all.
+
+AdamW with warm-up and linear decay, gradients clipped, rows batched by length; accelerate brings
+device, mixed precision and processes. Nothing random has a state to keep: the order of an epoch, the
+dropout and the gates' noise of a step come from the seed tree. A checkpoint is weights, moments, the
+method's own tensors and the step, so a killed training resumes with the next step. Where a method
+has settled on a static plan, the training goes on with a physically smaller model
+(``compaction.shrink``), moments included, and its weights are written back at the end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from agent_economy.adapters import adapter_for
+from agent_economy.errors import EconomyError
+from agent_economy.executors.reading import reading_of
+from agent_economy.registry import build
+from agent_economy.runs.files import locked, one_line_if_disk_full
+from agent_economy.runs.runner import Interrupted
+from agent_economy.runs.seeds import seed_for
+from agent_economy.tasks.glue import load_task
+from agent_economy.training.batches import encode_rows, row_limit, shuffled
+from agent_economy.training.bench import Bench
+from agent_economy.training.classifier import load_classifier
+from agent_economy.training.folder import TRAIN_RECORD, TrainingFolder
+from agent_economy.training.methods import METHODS
+from agent_economy.training.objective import hidden_distance, logit_distance, task_loss
+from agent_economy.training.parts import digest, limited, split
+from agent_economy.training.progress import progress_bar
+from agent_economy.training.schedule import warmth
+from agent_economy.training.settings import TrainSettings
+from agent_economy.training.student import Student
+from agent_economy.training.teacher import Teacher, entries
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+CLIP_NORM = 1.0
+SAVE_SECONDS = 60.0
+"""Between checkpoints: the most that a kill can cost."""
+
+
+def train(
+    settings: TrainSettings,
+    out: Path,
+    *,
+    resume: bool = False,
+    data_dir: Path | None = None,
+    save_seconds: float = SAVE_SECONDS,
+) -> dict[str, Any]:
+    """Train a model, or do what is left of it, and leave a folder with an economy in it.
+
+    Nothing is written before model and data are loaded, so bad input leaves no folder behind.
+
+    Args:
+        settings: what to train and how.
+        out: the folder; made if needed.
+        resume: take up an unfinished training of the same settings that the folder may hold.
+        data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
+        save_seconds: between checkpoints.
+
+    Returns:
+        What ``train.json`` holds: scores, spend, settings, versions, ...
+
+    Raises:
+        EconomyError: bad input, a full disk, a loss that is no number, too little memory: one line.
+        Interrupted: Ctrl-C, with the way to resume.
+    """
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    folder = TrainingFolder(out, settings, TRAIN_RECORD)
+    folder.check(resume)
+    if folder.complete:
+        folder.tidy()
+        console.print(f"{out} is already complete")
+        return folder.record
+    try:
+        with torch.random.fork_rng(), one_line_if_disk_full(out):
+            _train(settings, folder, resume, data_dir, save_seconds, console)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; repeat the command with --resume to go on") from None
+    except torch.OutOfMemoryError as error:
+        raise EconomyError(
+            f"the device ran out of memory; lower --batch-size {settings.batch_size} or "
+            "--max-tokens, or pass --precision bf16"
+        ) from error
+    return folder.record
+
+
+def _train(
+    settings: TrainSettings,
+    folder: TrainingFolder,
+    resume: bool,
+    data_dir: Path | None,
+    save_seconds: float,
+    console: Console,
+) -> None:
+    from agent_economy.training.evaluate import evaluate, write_tables
+
+    whole, selection = split(load_task(settings.task, "train", data_dir), settings.hold_out)
+    data = limited(whole, settings.limit, seed_for(settings.seed, "train", "limit"))
+    development = load_task(settings.task, "validation", data_dir)
+    accelerator = _accelerator(settings)
+    loaded = load_classifier(settings.model, data)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    model.to(accelerator.device)  # type: ignore[arg-type]
+    adapter = adapter_for(model, settings.block_size)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limit = row_limit(tokenizer, positions, data.sentences2 is not None, settings.max_tokens)
+    parts = {"train": data, "selection": selection, "development": development}
+    rows = {name: encode_rows(tokenizer, of, limit) for name, of in parts.items() if of is not None}
+    longest = max(int(each.lengths_B.max()) for each in rows.values())
+    bench = Bench(
+        settings,
+        model,
+        adapter,
+        rows["train"],
+        data.metric,
+        longest,
+        reading_of(adapter).pooled,
+        accelerator.device,
+    )
+    method = build(METHODS, settings.method, bench=bench).to(accelerator.device)
+    about = {
+        "weights": loaded.source,
+        "max_tokens": limit,
+        "examples": {name: len(each) for name, each in rows.items()},
+        "cut": {name: each.cut for name, each in rows.items()},
+        "data_hashes": {name: digest(of) for name, of in parts.items() if of is not None},
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
+    }
+    with locked(folder.make()):
+        folder.check(resume)
+        if folder.complete:
+            return
+        if warning := folder.begin(about):
+            console.print(warning, style="yellow")
+        try:
+            start = time.monotonic()
+            student = Student(bench, method)
+            losses = (
+                _loop(student, accelerator, folder, save_seconds, console)
+                if method.trains and settings.epochs
+                else _untrained(student)
+            )
+            seconds = time.monotonic() - start
+            economy = student.economy()
+            results, tables = {}, {}
+            for part in ("selection", "development"):
+                if part in rows:
+                    of = parts[part]
+                    assert of is not None
+                    results[part], tables[part] = evaluate(economy, rows[part], of)
+            measured = results["development"]
+            result = {
+                "task": settings.task,
+                "method": settings.method.name,
+                "budget_fraction": economy.market.budget_fraction,
+                **{key: measured[key] for key in ("metric", "score", "n", "spend_fraction")},
+                "parts": results,
+                "train_loss": losses,
+                "train_seconds": round(seconds, 1),
+            }
+            if accelerator.is_main_process:
+                write_tables(folder.folder, tables)
+                folder.finish(lambda at: _write(economy, tokenizer, at), result)
+        except Exception:
+            folder.discard_if_empty()
+            raise
+
+
+def _write(economy: Any, tokenizer: Any, at: Path) -> None:
+    economy.save_pretrained(at)
+    tokenizer.save_pretrained(at)
+
+
+def _accelerator(settings: TrainSettings) -> Accelerator:
+    from accelerate import Accelerator
+
+    try:
+        return Accelerator(mixed_precision=settings.precision)
+    except (ValueError, RuntimeError) as error:
+        raise EconomyError(
+            f"--precision {settings.precision} cannot be had here ({error}); pass --precision no"
+        ) from error
+
+
+def _untrained(student: Student) -> list[float]:
+    """A method that only chooses."""
+    student.settle(None)
+    return []
+
+
+def _loop(
+    student: Student,
+    accelerator: Accelerator,
+    folder: TrainingFolder,
+    save_seconds: float,
+    console: Console,
+) -> list[float]:
+    """All steps that are left; the mean loss of each epoch."""
+    bench, method, settings = student.bench, student.method, student.bench.settings
+    rows, layers = bench.rows, list(range(2, bench.layers, 2)) if settings.hidden else []
+    per_epoch = math.ceil(len(rows) / settings.batch_size)
+    steps = per_epoch * settings.epochs
+    loss_E = torch.zeros(settings.epochs, dtype=torch.float64)
+    teacher = _teach(bench, layers, accelerator, console)
+    first = student.restore(folder.saved(), loss_E)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    last_saved = time.monotonic()
+    scaler = getattr(accelerator, "scaler", None)
+    with progress_bar(console, ("loss", "budget", "spend", "price")) as bar:
+        task = bar.add_task(f"{settings.task} {method.name}", total=steps, completed=first)
+        for step in range(first, steps):
+            epoch, place = divmod(step, per_epoch)
+            if place == 0 or step == first:
+                batches = shuffled(rows.lengths_B, settings.batch_size, bench.seed("order", epoch))
+            if not student.settled and step >= method.settle_at * steps:
+                student.settle(step)
+                console.print(f"step {step + 1}: {student.standing}")
+            torch.manual_seed(seed_for(bench.seed("dropout"), step, rank))
+            method.begin(step / steps, step)
+            student.set_rates(warmth(step, steps))
+            chosen = batches[place][rank::world] if world > 1 else batches[place]
+            loss, spend = _step(student, teacher, chosen, layers, accelerator, scaler)
+            if not math.isfinite(loss):
+                raise _no_number(settings, folder, step, steps)
+            loss_E[epoch] += loss * len(batches[place])
+            bar.update(task, advance=1, loss=loss, **{"spend": spend, **method.report()})
+            if place == per_epoch - 1:
+                mean = loss_E[epoch] / len(rows)
+                console.print(f"epoch {epoch + 1} of {settings.epochs}: training loss {mean:.4f}")
+            due = time.monotonic() - last_saved >= save_seconds
+            if (due or step == steps - 1) and accelerator.is_main_process:
+                folder.save(student.checkpoint(loss_E, step + 1))
+                last_saved = time.monotonic()
+    if not student.settled:
+        student.settle(None)
+    return [float(mean) for mean in loss_E / len(rows)]
+
+
+def _step(
+    student: Student,
+    teacher: Teacher | None,
+    chosen: Any,
+    layers: list[int],
+    accelerator: Accelerator,
+    scaler: Any,
+) -> tuple[float, float]:
+    """One step of the optimiser; its loss, and the share of dense FLOPs that it spent."""
+    settings, rows = student.bench.settings, student.bench.rows
+    device = accelerator.device
+    inputs, labels_B = rows.batch(chosen)
+    inputs = {key: value.to(device) for key, value in inputs.items()}
+    labels_B = labels_B.to(device)
+    with accelerator.autocast(), entries(student.layers, layers) as hidden:
+        output, spend = student.run(inputs)
+    loss = settings.task_weight * task_loss(output.logits, labels_B)
+    if teacher is not None:
+        theirs_BC = teacher.logits_RC[torch.from_numpy(chosen)].to(device)
+        regression = labels_B.is_floating_point()
+        loss = loss + settings.logits * logit_distance(
+            output.logits, theirs_BC, regression=regression
+        )
+        if layers:
+            mask_BL = inputs["attention_mask"].bool()
+            states = [each.to(device) for each in teacher.hidden(chosen)]
+            loss = loss + settings.hidden * hidden_distance(hidden, states, mask_BL)
+    whole = loss + student.penalty(spend)
+    (scaler.scale(whole) if scaler is not None else whole).backward()
+    student.update(accelerator, scaler, CLIP_NORM)
+    student.after(spend)
+    return float(loss.detach()), float("nan") if spend is None else float(spend.detach())
+
+
+def _teach(
+    bench: Bench, layers: list[int], accelerator: Accelerator, console: Console
+) -> Teacher | None:
+    """The dense model's outputs for all rows, before anything is trained."""
+    settings = bench.settings
+    if not (settings.logits or settings.hidden):
+        return None
+    # A resumed training starts from the same dense folder, so its teacher is the same.
+    with console.status("the dense model's outputs"), accelerator.autocast():
+        return Teacher(bench.model, bench.adapter, bench.rows, layers, bench.device)
+
+
+def _no_number(
+    settings: TrainSettings, folder: TrainingFolder, step: int, steps: int
+) -> EconomyError:
+    kept = "the last good checkpoint is kept" if folder.saved() is not None else "nothing was saved"
+    return EconomyError(
+        f"the loss is no number at step {step + 1} of {steps} ({kept} in {folder.folder}); lower "
+        f"--learning-rate {settings.learning_rate:g} and choose another -o"
+    )
