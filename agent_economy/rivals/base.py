@@ -16,6 +16,7 @@ from agent_economy.adapters import Adapter
 from agent_economy.errors import EconomyError
 from agent_economy.executors.ablation import row_losses
 from agent_economy.executors.masked import token_mask
+from agent_economy.executors.reading import reading_of
 from agent_economy.policies import Trace
 from agent_economy.rivals.allowance import Allowance
 
@@ -132,7 +133,8 @@ class Rival(ABC):
             EconomyError: the budget makes no sense, or the rival broke it.
         """
         shape, layers = evidence.adapter.shape, len(evidence.adapter.sites)
-        allowance = Allowance.of(shape, layers, budget_fraction, longest)
+        pooled = reading_of(evidence.adapter).pooled
+        allowance = Allowance.of(shape, layers, budget_fraction, longest, pooled=pooled)
         if budget_fraction == 1:  # compute is not scarce: nobody has to be left out
             return torch.ones(layers, shape.agents, dtype=torch.bool)
         plan_YN = self.choose(evidence, allowance)

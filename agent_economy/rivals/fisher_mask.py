@@ -55,7 +55,7 @@ def _rearrange(
 ) -> None:
     """Swap agents of one layer, in place, the best swap first, until none helps."""
     own_N = fisher_NN.diagonal()
-    cost_N = allowance.served_flops_RN
+    cost_N = allowance.served_flops_RYN[:, layer]
     alike_NN = (cost_N[:, :, None] == cost_N[:, None, :]).all(0)
     fee_N = torch.arange(len(own_N)) < allowance.fee_agents
     alike_NN &= fee_N[:, None] == fee_N

@@ -23,6 +23,8 @@ from agent_economy.mechanisms.goods import Clearing, Goods, Scope
 
 #: Bids of one market differ by at least this much in density, relative to the larger one.
 MIN_GAP = 1e-4
+#: which tokens can be served, where it is not all of them by everybody
+Read = Literal["some", "unevenly"]
 _ABUNDANT = 1e30
 
 
@@ -226,7 +228,7 @@ def make_tariff(
     units: int,
     group: int,
     blocks: int,
-    read: Literal["some", "unevenly"] | None = None,
+    read: Read | None = None,
 ) -> Tariff:
     """A tariff like that of a layer: a smaller last block, heads that grow with position or not.
 
@@ -291,6 +293,9 @@ _FRACTIONS = st.one_of(
 )
 
 
+_READ: st.SearchStrategy[Read | None] = st.sampled_from([None, None, "some", "unevenly"])
+
+
 @st.composite
 def markets(
     draw: st.DrawFn,
@@ -316,7 +321,7 @@ def markets(
     group = draw(st.integers(1, 2)) if units else 1
     blocks = draw(st.integers(0 if units else 1, 4))
     grows = draw(st.booleans())
-    read = draw(st.sampled_from([None, None, "some", "unevenly"]))
+    read = draw(_READ)
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     tariff = make_tariff(
         generator,
