@@ -17,7 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from agent_economy.errors import EconomyError
 from agent_economy.runs.files import one_line_if_disk_full, write_atomic
 from agent_economy.runs.reader import Run
-from analysis.figures.base import Figure, Missing, in_order
+from analysis.figures.base import TRAINED, Figure, Missing, in_order
+from analysis.frontier import FrontierPage, frontier_page
 from analysis.header import facts
 from analysis.readings import readings_of
 from analysis.study import Study
@@ -49,6 +50,7 @@ class Section:
     manifest: str
     summary: Summary | None
     verdict: Verdict | None
+    frontier: FrontierPage | None
     plates: list[Plate]
 
 
@@ -102,7 +104,7 @@ def draw(figure: Figure, run: Run) -> Plate:
 
 def _section(run: Run) -> Section:
     summary = verdict = None
-    found = readings_of(run)
+    found = None if run.scenario in TRAINED else readings_of(run)
     if found is not None:
         metrics = run.table("metrics")
         summary, verdict = summarise(metrics, found), judge(metrics, found)
@@ -116,6 +118,7 @@ def _section(run: Run) -> Section:
         manifest=json.dumps(run.manifest, indent=2, ensure_ascii=False),
         summary=summary,
         verdict=verdict,
+        frontier=frontier_page(run),
         plates=[draw(figure, run) for figure in in_order(run.scenario)],
     )
 

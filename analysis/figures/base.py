@@ -27,7 +27,7 @@ class Figure(ABC):
         question: the caption: what to look for.
         needs: tables without which there is nothing to draw.
         place: figures appear in this order.
-        scenario: the only scenario whose reports show it; None: every one.
+        scenario: the only scenario whose reports show it; None: every study of markets.
     """
 
     name: ClassVar[str]
@@ -54,10 +54,14 @@ class Figure(ABC):
         return []
 
 
+TRAINED = ("frontier",)
+"""Scenarios that train models and keep no book of each market: only figures of their own fit."""
+
 FIGURES: Registry[Figure] = Registry("figure", "analysis.figures", Figure)
 
 
 def in_order(scenario: str) -> list[Figure]:
     """Every figure that a scenario's reports show, in their order."""
-    shown = [kind() for kind in FIGURES.members().values() if kind.scenario in (None, scenario)]
+    fitting = (scenario,) if scenario in TRAINED else (None, scenario)
+    shown = [kind() for kind in FIGURES.members().values() if kind.scenario in fitting]
     return sorted(shown, key=lambda figure: (figure.place, figure.name))

@@ -1,0 +1,93 @@
+"""Score against measured FLOPs: the frontier itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from agent_economy.runs.reader import Run
+from analysis.figures.base import Figure, Missing
+from analysis.frontier import METRICS, scores
+from analysis.frontier_names import DENSE, MARKET, in_order, label, method_styles
+from analysis.lines import legend_below, panels
+from analysis.style import BELOW, percent, percentages
+
+SCENARIO = "frontier"
+
+
+class Frontier(Figure):
+    """One panel per part of the data, one line per method."""
+
+    name = "frontier"
+    title = "The frontier"
+    question = (
+        "What does a method score at the compute that it really takes? Means over seeds; bars "
+        "reach from the least to the most of the seeds. FLOPs are those measured at evaluation, "
+        "padding left out and the market's own included, as a share of the dense agents'. Dashed: "
+        "dense models."
+    )
+    needs = ("metrics", "verdicts")
+    place = 10
+    scenario = SCENARIO
+
+    def data(self, run: Run) -> pd.DataFrame:
+        """Mean, least and most of score and FLOPs by method and budget, and the metric."""
+        metrics = run.table("metrics")
+        judged = run.table("verdicts")
+        found = scores(metrics[metrics["part"].isin(judged["part"])])
+        if found["flops"].isna().all():
+            raise Missing("no cell measured its FLOPs")
+        return found.assign(metric=judged["metric"].iloc[0])
+
+    def draw(self, data: pd.DataFrame) -> Canvas:
+        """Lines with bars both ways."""
+        parts = list(dict.fromkeys(data["part"]))
+        canvas, axes = panels(1, len(parts), height_in=5.0, share_y=False)
+        styles = method_styles(data["method"])
+        for ax, part in zip(axes[0], parts, strict=True):
+            rows = data[data["part"] == part]
+            for method in in_order(rows["method"]):
+                line = rows[rows["method"] == method].sort_values("flops")
+                if method in DENSE:
+                    dashes = {"linestyle": ":"} if method == DENSE[0] else {}
+                    ax.axhline(line["score"].mean(), **BELOW | dashes, label=label(method))
+                    continue
+                x, y = line["flops"].to_numpy(), line["score"].to_numpy()
+                ax.errorbar(
+                    x,
+                    y,
+                    xerr=np.abs(line[["flops_low", "flops_high"]].to_numpy().T - x),
+                    yerr=np.abs(line[["score_low", "score_high"]].to_numpy().T - y),
+                    elinewidth=1.0,
+                    label=label(method),
+                    **styles[method],
+                )
+            ax.set_title(part)
+            ax.set_xlabel("measured FLOPs, % of the dense agents'")
+            percentages(ax.xaxis)
+            ax.set_xlim(left=0)
+        axes[0][0].set_ylabel(METRICS.get(data["metric"].iloc[0], data["metric"].iloc[0]))
+        legend_below(canvas, axes, columns=4)
+        return canvas
+
+    def findings(self, data: pd.DataFrame) -> list[str]:
+        """The economy and the best rival at each budget of the first part."""
+        rows = data[(data["part"] == data["part"].iloc[0]) & ~data["method"].isin(DENSE)]
+        said = []
+        for budget, at in sorted(rows.groupby("budget_fraction"), reverse=True):
+            ours, rivals = at[at["method"] == MARKET], at[at["method"] != MARKET]
+            if ours.empty or rivals.empty:
+                continue
+            own, best = ours.iloc[0], rivals.loc[rivals["score"].idxmax()]
+            said.append(
+                f"At a budget of {percent(budget)} the economy scores {_spread(own)}; of the "
+                f"rivals at that budget {label(best['method'])} scores most: {_spread(best)}."
+            )
+        return said
+
+
+def _spread(row: pd.Series) -> str:
+    if row["seeds"] == 1:
+        return f"{row['score']:.1f} (one seed)"
+    return f"{row['score']:.1f} ({row['score_low']:.1f} to {row['score_high']:.1f})"
