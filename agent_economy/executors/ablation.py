@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
-from agent_economy.costs.tariff import layer_tariff
+from agent_economy.costs.tariff import layer_tariffs
 from agent_economy.errors import EconomyError
 from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
 from agent_economy.executors.masked import token_mask
+from agent_economy.executors.reading import reading_of
 from agent_economy.executors.trace import contribution_norms
 from agent_economy.policies.base import Ablation, Ablations, Features, Trace
 from agent_economy.policies.taylor import TaylorPolicy
@@ -109,7 +110,7 @@ def measure_ablations(
         adapter: the model.
         batches: inputs of the model.
         utility: what is lost; see ``tasks.utility``.
-        fractions: closed shares of all (token, agent) pairs, each in (0, 1).
+        fractions: closed shares of all (token, agent) pairs that are read, each in (0, 1).
         draws: allocations per batch; one forward each.
         seed: of the draws, which are the same on every device.
         value: (layer, hidden states on entry) -> what serving each token is roughly worth (B, L,
@@ -128,11 +129,14 @@ def measure_ablations(
             "give at least one draw and fractions between 0 and 1"
         )
     generator = torch.Generator().manual_seed(seed)
+    pooled = reading_of(adapter).pooled
     found: Ablations = []
     for batch in batches:
         mask_BL = token_mask(batch)
         dense_output, hidden, norms = _dense_pass(adapter, batch)
-        flops_BLN = layer_tariff(adapter.shape, mask_BL).token_flops_BNL.transpose(1, 2)
+        tariffs = layer_tariffs(adapter.shape, len(norms), mask_BL, pooled=pooled)
+        read = [tariff.mask_BL for tariff in tariffs]
+        flops_BLN = tariffs[0].token_flops_BNL.transpose(1, 2)
         density = {"stream": [each.float() / flops_BLN for each in norms]}
         if value is not None:
             valued = [value(*each) for each in enumerate(hidden)]
@@ -148,7 +152,7 @@ def measure_ablations(
             kind = kinds[draw % len(kinds)]
             turns = (torch.arange(len(mask_BL)) + draw // len(kinds)) % len(fractions)
             fraction_B = torch.tensor(fractions, dtype=torch.float32)[turns]
-            gates = _draw(kind, fraction_B, density.get(kind, norms), mask_BL, generator)
+            gates = _draw(kind, fraction_B, density.get(kind, norms), read, generator)
             change_B = row_losses(adapter, batch, loss_B, gates) - dense_B
             found.append(Ablation(hidden, mask_BL, gates, change_B))
     if not found:
@@ -164,17 +168,17 @@ def _draw(
     kind: str,
     fraction_B: Float[Tensor, "B"],
     density: list[Float[Tensor, "B L N"]],
-    mask_BL: Bool[Tensor, "B L"],
+    read: list[Bool[Tensor, "B L"]],
     generator: torch.Generator,
 ) -> list[Bool[Tensor, "B L N"]]:
-    """Gates that close about the given share of each row's (token, agent) pairs, layer by layer.
+    """Gates that close about the given share of each row's pairs that are read, layer by layer.
 
     ``scattered`` closes pairs independently; ``agents`` closes whole agents for a whole row;
     ``uneven`` draws a propensity per agent first, so that layers and agents differ; ``stream`` and
     ``market`` close the pairs of least density, a rough value per FLOP that is blurred at random.
     """
     gates = []
-    for density_BLN in density:
+    for density_BLN, mask_BL in zip(density, read, strict=True):
         rows, length, agents = density_BLN.shape
         # Drawn on the CPU, where the stream is the same whatever device the model is on.
         noise_BLN = torch.rand(rows, length, agents, generator=generator)

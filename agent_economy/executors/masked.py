@@ -67,7 +67,7 @@ class MaskedExecutor(Executor):
         def added(layer: int, x: Tensor, weight: Tensor) -> Tensor:
             if layer == self.last:
                 return _contribution(x[:, :1], weight, mask_BL[:, :1], past, stride=1)
-            return _contribution(x, weight, mask_BL, past)
+            return _contribution(x, weight, mask_BL, past, stride=_STRIDE)
 
         def on_heads(layer: int, x: Tensor) -> Tensor:
             if layer in gates:
@@ -147,11 +147,11 @@ def _sketches(adapter: Adapter, seed: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _contribution(
-    x: Tensor, weight: Tensor, mask_BL: Tensor, past: int, stride: int = _STRIDE
+    x: Tensor, weight: Tensor, mask_BL: Tensor, past: int, *, stride: int
 ) -> Tensor:
     """Sum over real tokens of the norm of what each agent adds, (agents,).
 
-    Every fourth token of the sequence is measured, so that prefill and decoding measure the same.
+    Every so many tokens of the sequence one is measured, so that prefill and decoding measure the same.
     """
     # Slice before anything else: the sample is small, the layer's activations are not.
     sampled = slice(-past % stride, None, stride)

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
+from agent_economy.costs.tariff import first_tokens
 from agent_economy.errors import EconomyError
 from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked, in_blocks
 from agent_economy.executors.masked import token_mask
+from agent_economy.executors.reading import reading_of
 from agent_economy.policies.base import Ablations, LayerTrace, Trace
 
 #: (model output, batch, generator) -> a scalar, summed over the rows of the batch
@@ -38,11 +40,13 @@ def trace(
 
     Returns:
         Per layer, over the real tokens ``T`` of all batches: hidden states on entry (T, D),
-        gate gradients (S, T, N) for each draw, and norms of what agents add (T, N).
+        gate gradients (S, T, N) for each draw, norms of what agents add (T, N), and which
+        tokens are read where not all are.
     """
     shape = adapter.shape
     generator = torch.Generator().manual_seed(seed)
     layers: list[list[LayerTrace]] = [[] for _ in adapter.sites]
+    pooled = reading_of(adapter).pooled
     trainable = [p for p in adapter.model.parameters() if p.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)
@@ -77,7 +81,9 @@ def trace(
             for layer, seen in enumerate(layers):
                 gradient = torch.stack([draw[layer][mask_BL] for draw in draws])
                 norm = torch.cat(norms[2 * layer : 2 * layer + 2], -1)
-                seen.append(LayerTrace(hidden[layer], gradient, norm))
+                last = pooled and layer == len(layers) - 1
+                read_T = first_tokens(mask_BL)[mask_BL] if last else None
+                seen.append(LayerTrace(hidden[layer], gradient, norm, read_T))
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
@@ -88,6 +94,7 @@ def trace(
             torch.cat([part.hidden_TD for part in seen]),
             torch.cat([part.gradient_STN for part in seen], 1),
             torch.cat([part.norm_TN for part in seen]),
+            None if seen[0].read_T is None else torch.cat([part.read_T for part in seen]),
         )
         for seen in layers
     ]

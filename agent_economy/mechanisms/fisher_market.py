@@ -106,7 +106,9 @@ class FisherMarket(DivisibleMechanism):
         price_B11 = price_M[:, None, None].expand(rows, 1, 1)
         reach_BN1 = demand.budget_BN[..., None] / price_B11.clamp(min=1e-30)
         bought_BNL = (reach_BN1 - demand.before_BNL).clamp(min=0).minimum(demand.gflops_BNL)
-        share_BNL = bought_BNL / demand.gflops_BNL * (left_M > 0)[:, None, None]
+        # Where an agent cannot serve a token there is nothing to buy a share of.
+        whole_BNL = torch.where(demand.gflops_BNL > 0, demand.gflops_BNL, 1.0)
+        share_BNL = bought_BNL / whole_BNL * (left_M > 0)[:, None, None]
         share_BNL = share_BNL.to(density_BNL.dtype)
         placed_BNL = torch.zeros_like(share_BNL).scatter(-1, order_BNL, share_BNL)
         return placed_BNL, price_M.to(density_BNL.dtype)[:, None, None]

@@ -64,11 +64,22 @@ class LayerTrace(NamedTuple):
         hidden_TD: hidden states on entry.
         gradient_STN: derivative of each of ``S`` losses with respect to every gate at 1.
         norm_TN: norm of what each agent adds to the residual stream.
+        read_T: tokens whose output anybody reads; None where that is all of them.
     """
 
     hidden_TD: Float[Tensor, "T D"]
     gradient_STN: Float[Tensor, "S T N"]
     norm_TN: Float[Tensor, "T N"]
+    read_T: Bool[Tensor, "T"] | None = None
+
+    def served(self) -> LayerTrace:
+        """The tokens that agents can be asked to serve, and no others."""
+        if self.read_T is None:
+            return self
+        read_T = self.read_T
+        return LayerTrace(
+            self.hidden_TD[read_T], self.gradient_STN[:, read_T], self.norm_TN[read_T]
+        )
 
 
 Trace = list[LayerTrace]
@@ -81,7 +92,8 @@ class Ablation(NamedTuple):
         hidden: per layer, hidden states on entry in the *dense* pass (B, L, D); the same list for
             all allocations tried on one batch.
         mask_BL: real tokens.
-        gates: per layer, which agents served which tokens (B, L, N); padding is True.
+        gates: per layer, which agents served which tokens (B, L, N); padding is True, and so is
+            every token of the layer whose output nobody reads.
         change_B: each row's loss under the gates minus its dense loss.
     """
 

@@ -99,6 +99,7 @@ class ProbePolicy(Policy):
                 f"policy {self.name!r} learns from measured losses; call "
                 "economy.calibrate(batches, utility.loss, utility=utility)"
             )
+        trace = [layer.served() for layer in trace]
         self._start(trace)
         batches = grouped(ablations, self.weight_YDN)
         change_I = torch.cat([each.change_BX.flatten() for each in batches])

@@ -48,6 +48,7 @@ class ReadoutPolicy(Policy):
 
     def fit(self, trace: Trace, ablations: Ablations | None = None) -> None:
         """Measure valuations, regress them on hidden states, scale the mean to one credit."""
+        trace = [layer.served() for layer in trace]
         values = [self.valuation(layer).double() for layer in trace]
         scale = mean_value(self.name, values)
         fitted = [
