@@ -302,10 +302,9 @@ def train(
     settings = load_toml(TrainSettings, config, overrides)
     record = make(settings, out, resume=resume, data_dir=data_dir)
     measured = record["parts"]["development"]
-    typer.echo(
-        f"{out}  {settings.task}  {record['metric']} {record['score']:.4f} on {record['n']} examples"
-        f" at {measured['flops_fraction']:.4f} of dense FLOPs"
-    )
+    score = f"{record['metric']} {record['score']:.4f} on {record['n']} examples"
+    spend = f"{measured['flops_fraction']:.4f} of dense FLOPs"
+    typer.echo(f"{out}  {settings.task}  {score} at {spend}")
 
 
 @app.command("eval")
@@ -339,13 +338,33 @@ def evaluate(
         _columns([(key, _number(value)) for key, value in result.items()])
 
 
-@app.command(context_settings=_PASS_ON)
-def compact() -> None:
-    """Make a physically smaller model (not there yet).
+@app.command()
+def compact(
+    model_dir: Annotated[Path, typer.Argument(help="A trained economy's folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the smaller model.")],
+    form: Annotated[str, typer.Option("--format", help="safetensors or onnx.")] = "safetensors",
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts to find the agents that never trade by, where they are not settled: "
+            "python-docs, wikitext-2 or a text file."
+        ),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set; default: 18.")] = None,
+    device: Annotated[str, typer.Option(help="Where calibration runs: cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Make a physically smaller model, with no gates left in it.
+
+    Agents that never trade leave. The smaller model loads with one line:
+    AutoModelForSequenceClassification.from_pretrained(DIR), once agent_economy is imported.
 
     Example: agent-economy compact MODEL_DIR -o DIR --format onnx
     """
-    raise _not_yet("compact")
+    from agent_economy.compaction.compact import compact as make
+
+    made = make(model_dir, out, form=form, calibrate=calibrate, opset=opset, device=device)
+    for line in made.lines:
+        typer.echo(line)
 
 
 @app.command(context_settings=_PASS_ON)

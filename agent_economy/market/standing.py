@@ -1,8 +1,8 @@
 """A standing market: every agent buys service for all tokens of all sequences, or for none.
 
-One clearing, with a typical sequence as the only good: an agent takes what serving all of its tokens
-costs, keys and values included. All layers trade in one market, so FLOPs go where they are worth
-most. The allocation is a static plan (Y, N), which can be compacted into a smaller model.
+One clearing, with a typical sequence as the only good: an agent takes what serving all of its
+tokens costs, keys and values included. All layers trade in one market, so FLOPs go where they are
+worth most. The allocation is a static plan (Y, N), which can be compacted into a smaller model.
 
 While training the market clears softly at the budget and hard gates stand on top of the soft ones
 (straight-through, Bengio et al. 2013, arXiv 1308.3432); the gradient runs through the price, which

@@ -2,12 +2,13 @@
 
 Every (token, agent) whose bid covers the price of its FLOPs is served; a head opens for a row where
 the summed surplus of its tokens covers the price of its keys and values. All layers trade at the
-same price, so FLOPs go wherever they are worth most, at no layer's budget. What that spends is known
-afterwards: the price is the dual of a budget over many forwards, and whoever sets it (training by
-dual ascent, ``training.posting``) has to see to the budget.
+same price, so FLOPs go wherever they are worth most, at no layer's budget. What that spends is
+known afterwards: the price is the dual of a budget over many forwards, and whoever sets it
+(training by dual ascent, ``training.methods.per_token``) has to see to the budget.
 
     maximises   declared value less price times FLOPs, row by row
-    inputs      bid (B, L, N), tariff; supply is reported and not enforced
+    inputs      bid (B, L, N), tariff; of supply only whether there is any in a row, and whether
+                it is enough for everybody (who is then served for nothing)
     price       the one in the state, (1, 1, 1), credits per GFLOP
     guarantees  monotone; the relaxed form is differentiable. Not feasible forward by forward: over
                 a data set only, as far as its price was set on data like it. Not causal: a head
@@ -74,14 +75,10 @@ class FixedPrice(Mechanism):
         """The price."""
         return {"price": torch.tensor(self.price, dtype=torch.float64)}
 
-    def _fits(self, goods: Goods) -> Tensor:
-        """Nothing is for free: the price stands whatever this forward's supply."""
-        return torch.zeros(1, 1, 1, dtype=torch.bool, device=goods.value_BNL.device)
-
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:
         price = self._posted(goods, state)
         above_BNL = goods.density_BNL - price
-        gate_BNL = (above_BNL >= 0) & goods.may_BNL
+        gate_BNL = (above_BNL >= 0) & goods.may_BNL & _supplied(goods)
         if goods.tariff.fee_agents:
             gflops_BNL = goods.tariff.double_BNL / FLOPS_PER_GFLOP
             gain_BU = goods.over_units(gflops_BNL * above_BNL.clamp(min=0) * goods.may_BNL).sum(-1)
@@ -93,7 +90,7 @@ class FixedPrice(Mechanism):
         self, goods: Goods, state: State, temperature: float
     ) -> tuple[Tensor, Tensor, State]:
         price = self._posted(goods, state)
-        soft_BNL = soft_allocation(goods, temperature, price)
+        soft_BNL = soft_allocation(goods, temperature, price) * _supplied(goods)
         if self.straight_through:
             hard_BNL, _, _ = self._allocate(goods, state)
             soft_BNL = hard_BNL + soft_BNL - soft_BNL.detach()
@@ -102,3 +99,8 @@ class FixedPrice(Mechanism):
     def _posted(self, goods: Goods, state: State) -> Tensor:
         posted = state.get("price", torch.tensor(self.price, dtype=torch.float64))
         return posted.to(goods.density_BNL)[None, None, None]
+
+
+def _supplied(goods: Goods) -> Tensor:
+    """Rows that have any supply at all, (B, 1, 1)."""
+    return (goods.supply_BL.sum(1) > 0)[:, None, None]

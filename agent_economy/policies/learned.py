@@ -3,11 +3,11 @@
     density_tn = max(0, d_n + s_n ln(budget) + x_t w_n)      credits per GFLOP
     bid_tn     = density_tn * GFLOPs that agent n takes for a typical token
 
-``d`` starts at a rank (of Fisher information, say), ``s`` and ``w`` at 0. ``s`` lets one model serve
-many budgets: who is worth its FLOPs when they are scarce need not be when they are not. ``x`` is the
-layer-normalised hidden state, which the bids' gradient does not enter. While training, logistic
-noise on the densities makes agents near the margin change places, so that both sides are tried
-(the randomised perturbation of Berthet et al. 2020, arXiv 2002.08676).
+``d`` starts at a rank (of Fisher information, say), ``s`` and ``w`` at 0. ``s`` lets one model
+serve many budgets: who is worth its FLOPs when they are scarce need not be when they are not. ``x``
+is the layer-normalised hidden state, which the bids' gradient does not enter. While training,
+logistic noise on the densities makes agents near the margin change places, so that both sides are
+tried (the randomised perturbation of Berthet et al. 2020, arXiv 2002.08676).
 """
 
 from __future__ import annotations

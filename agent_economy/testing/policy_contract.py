@@ -249,6 +249,7 @@ class PolicyContract:
             agents_N=torch.arange(self.agents),
             limit_BN=100 * torch.rand(case.rows, self.agents, generator=generator),
             price=torch.rand(case.rows, 1, 1, generator=generator) if case.step else None,
+            budget_fraction=0.5,
         )
 
     def _forward(self, policy: Policy, case: Case) -> None:

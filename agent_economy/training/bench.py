@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from agent_economy.rivals import Allowance, Evidence
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.utility import LabelledScore
 from agent_economy.training.batches import Rows, in_order
+from agent_economy.training.forming import neuron_fisher, sort_neurons
 from agent_economy.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -96,26 +99,50 @@ class Bench:
         """The market of whole agents."""
         return StandingMarket(self.flops_YN, int(self.flops_YN.sum()))
 
+    def form(self) -> None:
+        """Sort neurons into blocks of about equal worth, once, before anything is chosen."""
+        with self._resting():
+            generator = torch.Generator().manual_seed(self.seed("forming"))
+            score_YF = neuron_fisher(
+                self.adapter,
+                self._batches,
+                lambda output, batch: self._utility.loss(output, batch, generator),
+            )
+        sort_neurons(self.adapter, score_YF)
+
     @cached_property
     def evidence(self) -> Evidence:
         """Derivatives of the task's loss on some training rows, in evaluation mode."""
+        with self._resting():
+            seed = self.seed("evidence", "loss")
+            found = trace(self.adapter, self._batches, self._utility.loss, probes=1, seed=seed)
+            return Evidence(self.adapter, self._batches, found, self._utility)
+
+    @cached_property
+    def _utility(self) -> LabelledScore:
+        return LabelledScore(self.metric, self.rows.labels_B.is_floating_point())
+
+    @cached_property
+    def _batches(self) -> list[dict[str, Any]]:
+        """Some training rows with their labels."""
         settings = self.settings
         draw = np.random.default_rng(self.seed("evidence"))
         count = min(settings.evidence, len(self.rows))
         chosen = np.sort(draw.choice(len(self.rows), count, replace=False))
-        batches: list[dict[str, Any]] = []
+        batches = []
         for places in in_order(self.rows.lengths_B[chosen], settings.batch_size):
             inputs, labels_B = self.rows.batch(chosen[places])
             batch = {**inputs, "labels": labels_B}
             batches.append({key: value.to(self.device) for key, value in batch.items()})
-        utility = LabelledScore(self.metric, self.rows.labels_B.is_floating_point())
+        return batches
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        """The model in evaluation mode."""
         was_training = self.model.training
         self.model.eval()
         try:
-            found = trace(
-                self.adapter, batches, utility.loss, probes=1, seed=self.seed("evidence", "loss")
-            )
-            return Evidence(self.adapter, batches, found, utility)
+            yield
         finally:
             self.model.train(was_training)
 

@@ -1,8 +1,8 @@
 """Score a model under its economy, honestly: hard gates, what was really spent beside the budget.
 
-Padding is no spend, the market's own FLOPs are. Where a mechanism promises to keep to the budget, every
-forward was checked by the market itself; where it only aims at it (a fixed price), the spend over
-the whole set may exceed the budget by `TOLERANCE` and not by more.
+Padding is no spend, the market's own FLOPs are. Where a mechanism promises to keep to the budget,
+every forward was checked by the market itself; where it only aims at it (a fixed price), the spend
+over the whole set may exceed the budget by `TOLERANCE` and not by more.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def _check(economy: Economy, fraction: float, budget: float) -> None:
         return  # every forward was checked
     if fraction > budget * (1 + TOLERANCE):
         raise EconomyError(
-            f"spend over the set is {fraction:.4f} of dense FLOPs, {fraction / budget - 1:.1%} above "
-            f"the budget {budget:g}; give a larger --budget, or let the price be set again"
+            f"spend over the set is {fraction:.4f} of dense FLOPs, {fraction / budget - 1:.1%} "
+            f"above the budget {budget:g}; give a larger --budget, or let the price be set again"
         )
 
 

@@ -25,7 +25,7 @@ MENU: dict[str, Named] = {
     "dense_on": Named(name="dense_on"),
     "random": Named(name="static_mask", options={"mask": "random_mask"}),
     "magnitude": Named(name="static_mask", options={"mask": "magnitude_mask"}),
-    "michel": Named(name="static_mask", options={"mask": "taylor_mask"}),
+    "michel": Named(name="static_mask", options={"mask": "michel_mask"}),
     "kwon": Named(name="static_mask", options={"mask": "kwon_mask", "train": False}),
     "fisher_retrain": Named(name="static_mask", options={"mask": "fisher_mask"}),
     "l0": Named(name="l0"),
@@ -73,7 +73,7 @@ class FrontierSettings(StrictModel):
     task: str
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     budgets: list[float] = Field([0.6, 0.4, 0.25, 0.15], min_length=1)
-    rivals: list[str] = list(RIVALS)
+    rivals: list[str] = Field(list(RIVALS))
     economy: Named = Named(name="market")
     dense: DenseSettings = DenseSettings()
     train: dict[str, Any] = Field(default_factory=dict)
@@ -136,8 +136,6 @@ def _done(cell: Path) -> bool:
 
 def _jobs(settings: FrontierSettings, out: Path) -> list[Job]:
     """Teachers first; then seed by seed, so that a first seed is whole early."""
-    from agent_economy.runs.sweep import Job
-
     for rival in settings.rivals:
         if rival not in MENU:
             raise unknown("rival", rival, MENU)

@@ -20,6 +20,8 @@ import pandas as pd
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import CELLS, COMPLETE, JOBS, MANIFEST
+from agent_economy.runs.store import LOG
+from agent_economy.runs.sweep import FAILED
 from agent_economy.tasks.scores import score
 
 RECORD, PREDICTIONS, ATTENTION = "train.json", "predictions.parquet", "attention.parquet"
@@ -97,7 +99,8 @@ def read_cells(folder: Path) -> list[Cell]:
     """
     names = {*_planned(folder), *(path.name for path in (folder / CELLS).glob("*-*-*"))}
     named = [(name, match) for name in names if (match := _NAME.fullmatch(name))]
-    cells = [_read(folder / CELLS / name, match) for name, match in named]
+    failures = _failures(folder)
+    cells = [_read(folder / CELLS / name, match, failures.get(name, "")) for name, match in named]
     if not cells:
         raise EconomyError(f"{folder} holds no cells of a frontier; make one with `train`")
     cells.sort(key=lambda cell: (_place(cell.method), -cell.budget_fraction, cell.seed))
@@ -125,13 +128,30 @@ def _planned(folder: Path) -> list[str]:
         return []  # trainings laid side by side by hand
 
 
-def _read(path: Path, match: re.Match[str]) -> Cell:
+def _failures(folder: Path) -> dict[str, str]:
+    """What each cell that failed said last."""
+    found: dict[str, str] = {}
+    try:
+        lines = (folder / LOG).read_text("utf-8").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        try:
+            said = json.loads(line)
+        except ValueError:  # torn by a kill
+            continue
+        if said.get("message") == FAILED:
+            found[str(said["cell"])] = str(said["why"])
+    return found
+
+
+def _read(path: Path, match: re.Match[str], failure: str) -> Cell:
     cell = Cell(match["method"], float(match["budget"]), int(match["seed"]))
     if not (path / RECORD).is_file():
-        cell.status = MISSING
+        cell.status, cell.note = MISSING, failure
         return cell
     if not is_complete(path):
-        cell.status = UNFINISHED
+        cell.status, cell.note = UNFINISHED, failure
         return cell
     try:
         cell.record = json.loads((path / RECORD).read_text("utf-8"))

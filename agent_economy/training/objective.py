@@ -4,8 +4,8 @@
 
 ``logits``: squared distance to the teacher's prediction for a regression, else the KL divergence of
 the softened class probabilities times ``t^2`` (Hinton et al. 2015, arXiv 1503.02531). ``hidden``:
-squared distance of hidden states on entry to some layers, as a share of the teacher's variance there
-(after Xia et al. 2022, arXiv 2204.00408; no projection, the widths are equal).
+squared distance of hidden states on entry to some layers, as a share of the teacher's variance
+there (after Xia et al. 2022, arXiv 2204.00408; no projection, the widths are equal).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def hidden_distance(
     teacher: list[Float[Tensor, "B L D"]],
     mask_BL: Bool[Tensor, "B L"],
 ) -> Tensor:
-    """Mean over layers of squared distance over real tokens, as a share of the teacher's variance."""
+    """Squared distance over real tokens, as a share of the teacher's variance; mean over layers."""
     shares = []
     for own_BLD, theirs_BLD in zip(hidden, teacher, strict=True):
         own_TD, theirs_TD = own_BLD[mask_BL].float(), theirs_BLD[mask_BL].float()

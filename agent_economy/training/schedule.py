@@ -17,8 +17,8 @@ def warmth(step: int, steps: int) -> float:
 def annealed(target: float, progress: float, anneal: float) -> float:
     """A budget that shrinks from 1 to ``target`` over the first ``anneal`` of the training.
 
-    ``target + (1 - target) (1 - progress / anneal)^3``: fast while much can be spared, slow near the
-    end (Zhu and Gupta 2017, arXiv 1710.01878).
+    ``target + (1 - target) (1 - progress / anneal)^3``: fast while much can be spared, slow near
+    the end (Zhu and Gupta 2017, arXiv 1710.01878).
     """
     if progress >= anneal:
         return target
@@ -27,4 +27,4 @@ def annealed(target: float, progress: float, anneal: float) -> float:
 
 def geometric(start: float, end: float, progress: float) -> float:
     """From ``start`` to ``end`` by equal factors; both above 0."""
-    return start * (end / start) ** min(max(progress, 0.0), 1.0)
+    return start * math.exp(math.log(end / start) * min(max(progress, 0.0), 1.0))

@@ -73,6 +73,7 @@ class TrainSettings(OptionSettings):
         hidden: weight of the distance to the teacher's hidden states.
         task_weight: weight of the task's own loss.
         block_size: FFN neurons of one block agent.
+        sort_neurons: whether blocks are formed of neurons of about equal worth, for every method.
         train_embeddings: whether embeddings are trained on, too.
         precision: of activations: ``no`` (float32), ``bf16`` or ``fp16``.
         max_tokens: longest row; None: 128, or what the model can take where that is less.
@@ -94,6 +95,7 @@ class TrainSettings(OptionSettings):
     logits: float = Field(1.0, ge=0)
     hidden: float = Field(1.0, ge=0)
     block_size: int = Field(64, ge=1)
+    sort_neurons: bool = True
     train_embeddings: bool = False
     precision: Literal["no", "bf16", "fp16"] = "no"
     max_tokens: int | None = Field(None, ge=1)

@@ -1,10 +1,10 @@
 """Train a model under a compute budget, by the economy or by a rival: one loop for all.
 
 AdamW with warm-up and linear decay, gradients clipped, rows batched by length; accelerate brings
-device, mixed precision and processes. Nothing random has a state to keep: the order of an epoch, the
-dropout and the gates' noise of a step come from the seed tree. A checkpoint is weights, moments, the
-method's own tensors and the step, so a killed training resumes with the next step. Where a method
-has settled on a static plan, the training goes on with a physically smaller model
+device, mixed precision and processes. Nothing random has a state to keep: the order of an epoch,
+the dropout and the gates' noise of a step come from the seed tree. A checkpoint is weights,
+moments, the method's own tensors and the step, so a killed training resumes with the next step.
+Where a method has settled on a static plan, the training goes on with a physically smaller model
 (``compaction.shrink``), moments included, and its weights are written back at the end.
 """
 
@@ -29,6 +29,7 @@ from agent_economy.tasks.glue import load_task
 from agent_economy.training.batches import encode_rows, row_limit, shuffled
 from agent_economy.training.bench import Bench
 from agent_economy.training.classifier import load_classifier
+from agent_economy.training.evaluate import Tables, evaluate, write_tables
 from agent_economy.training.folder import TRAIN_RECORD, TrainingFolder
 from agent_economy.training.methods import METHODS
 from agent_economy.training.objective import hidden_distance, logit_distance, task_loss
@@ -101,15 +102,13 @@ def _train(
     save_seconds: float,
     console: Console,
 ) -> None:
-    from agent_economy.training.evaluate import evaluate, write_tables
-
     whole, selection = split(load_task(settings.task, "train", data_dir), settings.hold_out)
     data = limited(whole, settings.limit, seed_for(settings.seed, "train", "limit"))
     development = load_task(settings.task, "validation", data_dir)
     accelerator = _accelerator(settings)
     loaded = load_classifier(settings.model, data)
     model, tokenizer = loaded.model, loaded.tokenizer
-    model.to(accelerator.device)  # type: ignore[arg-type]
+    model.to(accelerator.device)
     adapter = adapter_for(model, settings.block_size)
     positions = getattr(model.config, "max_position_embeddings", None)
     limit = row_limit(tokenizer, positions, data.sentences2 is not None, settings.max_tokens)
@@ -126,6 +125,8 @@ def _train(
         reading_of(adapter).pooled,
         accelerator.device,
     )
+    if settings.sort_neurons:
+        bench.form()
     method = build(METHODS, settings.method, bench=bench).to(accelerator.device)
     about = {
         "weights": loaded.source,
@@ -152,7 +153,8 @@ def _train(
             )
             seconds = time.monotonic() - start
             economy = student.economy()
-            results, tables = {}, {}
+            results: dict[str, Any] = {}
+            tables: dict[str, Tables] = {}
             for part in ("selection", "development"):
                 if part in rows:
                     of = parts[part]
@@ -233,7 +235,8 @@ def _loop(
             if not math.isfinite(loss):
                 raise _no_number(settings, folder, step, steps)
             loss_E[epoch] += loss * len(batches[place])
-            bar.update(task, advance=1, loss=loss, **{"spend": spend, **method.report()})
+            numbers: dict[str, Any] = {"loss": loss, "spend": spend, **method.report()}
+            bar.update(task, advance=1, **numbers)
             if place == per_epoch - 1:
                 mean = loss_E[epoch] / len(rows)
                 console.print(f"epoch {epoch + 1} of {settings.epochs}: training loss {mean:.4f}")

@@ -3,6 +3,7 @@
 from agent_economy.mechanisms import MECHANISMS
 from agent_economy.mechanisms.base import Mechanism
 from agent_economy.mechanisms.first_price import FirstPrice
+from agent_economy.mechanisms.fixed_price import FixedPrice
 from agent_economy.mechanisms.fisher_market import FisherMarket
 from agent_economy.mechanisms.greedy_density import GreedyDensity
 from agent_economy.mechanisms.ordered_learners import OrderedLearners
@@ -162,6 +163,11 @@ class TestOrderedLearners(MechanismContract):
 class TestPlannedPrice(MechanismContract):
     def make(self) -> Mechanism:
         return PlannedPrice()
+
+
+class TestFixedPrice(MechanismContract):
+    def make(self) -> Mechanism:
+        return FixedPrice(price=40.0)
 
 
 class TestFirstPricePerBatch(MechanismContract):

@@ -6,6 +6,7 @@ from agent_economy.policies.bandit import BanditPolicy
 from agent_economy.policies.constant import ConstantPolicy
 from agent_economy.policies.fisher import FisherPolicy
 from agent_economy.policies.learner_gate import LearnerGatePolicy
+from agent_economy.policies.learned import LearnedPolicy
 from agent_economy.policies.paced import PacedPolicy
 from agent_economy.policies.probe import ProbePolicy
 from agent_economy.policies.random import RandomPolicy
@@ -60,6 +61,16 @@ class TestRouter(PolicyContract):
 class TestLearnerGate(PolicyContract):
     def make(self) -> Policy:
         return LearnerGatePolicy(heads=2)
+
+
+class TestLearned(PolicyContract):
+    def make(self) -> Policy:
+        return LearnedPolicy()
+
+
+class TestLearnedPerToken(PolicyContract):
+    def make(self) -> Policy:
+        return LearnedPolicy(per_token=True)
 
 
 class TestPaced(PolicyContract):

@@ -1,4 +1,4 @@
-"""Ways to allocate compute while a model is trained, the economy's and its rivals'; one file each."""
+"""Ways to allocate compute in training, the economy's and its rivals'; one file each."""
 
 from __future__ import annotations
 

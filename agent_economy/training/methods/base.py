@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Method(nn.Module, ABC):
     """Decides, step by step, who computes while the model is trained.
 
-    A method that ends in a static plan says so in ``settle``: from then on the training goes on with
-    a physically smaller model, which computes the same.
+    A method that ends in a static plan says so in ``settle``: from then on the training goes on
+    with a physically smaller model, which computes the same.
 
     Args:
         bench: what all methods start from.
@@ -31,6 +31,8 @@ class Method(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    #: the static plan, once it stands
+    plan_YN: Tensor
     trains: bool = True
     settle_at: float = 2.0
 

@@ -1,17 +1,18 @@
 """CoFi-style pruning: hard-concrete gates on agents and a Lagrangian on expected FLOPs.
 
 Louizos et al. 2018 (arXiv 1712.01312) give the gates; Wang et al. 2020 and Xia et al. 2022 (arXiv
-2204.00408) the Lagrangian with a target that is warmed up, the distillation, and the last part of the
-training with the structure fixed. Gates sit on heads and neuron blocks, the economy's own agents.
+2204.00408) the Lagrangian with a target that is warmed up, the distillation, and the last part of
+the training with the structure fixed. Gates sit on heads and neuron blocks, the economy's own
+agents.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from agent_economy.rivals.folding import fold_scales
 from agent_economy.rivals.l0 import L0Gates
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method, gated, planned_economy
@@ -42,7 +43,7 @@ class L0Method(Method):
     ) -> None:
         super().__init__(bench)
         self.anneal, self.settle_at, self._rate = anneal, settle, gate_learning_rate
-        self.gates = L0Gates(bench.flops_YN)
+        self.gates = L0Gates(bench.flops_YN, bench.adapter.shape.heads)
         self.target = 1.0
 
     def begin(self, progress: float, step: int) -> None:
@@ -74,9 +75,10 @@ class L0Method(Method):
         ]
 
     def settle(self) -> Tensor:
-        """The likeliest agents within the budget."""
+        """The likeliest agents within the budget; what their gates had come to becomes weights."""
         bench = self.bench
         plan_YN = self.gates.plan_YN(bench.allowance(bench.settings.budget))
+        fold_scales(bench.adapter, self.gates.scale_YN(plan_YN.to(bench.device)))
         return bench.checked(plan_YN).to(bench.device)
 
     def report(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Methods that decide token by token: an economy is in the loop, its market clears in every layer."""
+"""Methods that decide token by token: an economy's market clears in every layer."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ class Posted(PerToken):
     """The economy with a valuation per agent and token: one price for all layers, by dual ascent.
 
     After every step the price moves with the ratio of spend to budget,
-    ``price * exp(rate * (spend / budget - 1))``; at the end it is set so that hard spend on training
-    rows keeps to the budget.
+    ``price * exp(rate * (spend / budget - 1))``; at the end it is set so that hard spend on
+    training rows keeps to the budget.
 
     Args:
         bench: what all methods start from.
@@ -123,11 +123,12 @@ class Posted(PerToken):
     """
 
     name = "posted"
+    price: Tensor
 
     def __init__(
         self,
         bench: Bench,
-        rate: float = 0.1,
+        rate: float = 0.05,
         noise: float = 0.03,
         straight_through: bool = True,
         slack: float = 0.004,
@@ -188,7 +189,7 @@ def post_price(
         with economy.trying():
             receipts = [economy(**batch).receipt for batch in batches]
         spend = sum(each.spend_flops for each in receipts)
-        return spend > budget * sum(each.dense_flops for each in receipts)
+        return bool(spend > budget * sum(each.dense_flops for each in receipts))
 
     low = high = math.log(float(economy.market.states[0]["price"]))
     step = 0.2

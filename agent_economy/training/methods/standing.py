@@ -1,10 +1,10 @@
 """The economy with one valuation per agent: a standing market inside every forward.
 
-Valuations start at the rank of the agents' Fisher information per FLOP. Each step they are shaken by
-noise and a standing market clears: at the budget, with the gradient through the price; or, for the
-penalty objective, at a fixed price, with ``lambda * expected FLOPs / dense FLOPs`` added to the loss.
-The budget shrinks to its target; when it is reached and has settled, who is served stands, and the
-training goes on with a physically smaller model.
+Valuations start at the rank of the agents' Fisher information per FLOP. Each step they are shaken
+by noise and a standing market clears: at the budget, with the gradient through the price; or, for
+the penalty objective, at a fixed price, with ``lambda * expected FLOPs / dense FLOPs`` added to the
+loss. The budget shrinks to its target; when it is reached and has settled, who is served stands,
+and the training goes on with a physically smaller model.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from agent_economy.mechanisms.greedy_density import GreedyDensity
 from agent_economy.mechanisms.uniform_price import UniformPrice
 from agent_economy.policies.base import Features
 from agent_economy.policies.learned import LearnedPolicy, ranked
+from agent_economy.rivals import Allowance
 from agent_economy.rivals.knapsack import best_plan
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method, gated, planned_economy
@@ -95,13 +96,7 @@ class StandingMarketMethod(Method):
 
     def bids(self, budget: float) -> Tensor:
         """What every agent offers for a typical row, (Y, N)."""
-        hidden = torch.zeros(1, 1, self.bench.adapter.shape.hidden, device=self.bench.device)
-        everybody = torch.arange(self.bench.flops_YN.shape[1], device=self.bench.device)
-        features = [
-            Features(y, self._step, hidden, everybody, hidden[0], None, 0, budget)
-            for y in range(self.bench.layers)
-        ]
-        return torch.stack([self.policy.bid(each)[0, 0] for each in features])
+        return standing_bids(self.policy, budget, self._step)
 
     def run(self, inputs: dict[str, Any]) -> tuple[Any, Tensor | None]:
         """Clear, then compute under the gates."""
@@ -123,7 +118,7 @@ class StandingMarketMethod(Method):
         return 0.0 if flops_fraction is None else self.lam * flops_fraction
 
     def settle(self) -> Tensor:
-        """The plan of greatest declared value within the budget, exactly; at a price, who covers it."""
+        """The plan of greatest declared value within the budget; at a price, who covers it."""
         return self.plan(self.bench.settings.budget)
 
     @torch.no_grad()
@@ -135,7 +130,7 @@ class StandingMarketMethod(Method):
         if self.price is not None:
             gate_YN = self.bench.standing.clear(self._mechanism(), bid_YN, 1.0).gate_YN
             return self.bench.checked(gate_YN.bool())
-        plan_YN = best_plan(bid_YN.cpu(), self.bench.allowance(budget))
+        plan_YN = standing_plan(self.policy, budget, self.bench.allowance(budget))
         return self.bench.checked(plan_YN).to(self.bench.device)
 
     def report(self) -> dict[str, float]:
@@ -153,3 +148,26 @@ class StandingMarketMethod(Method):
         policy.restore(self.policy.state_dict())
         economy.set_policy(policy)
         return economy
+
+
+def standing_bids(policy: LearnedPolicy, budget: float, step: int = 0) -> Tensor:
+    """What every agent offers for a typical row, (Y, N), whatever its tokens."""
+    layers, agents = policy.density_YN.shape
+    device = policy.density_YN.device
+    nothing_BLD = torch.zeros(1, 1, policy.weight_YDN.shape[1], device=device)
+    everybody, no_limit = torch.arange(agents, device=device), torch.empty(0, device=device)
+    features = (
+        Features(layer, step, nothing_BLD, everybody, no_limit, None, 0, budget)
+        for layer in range(layers)
+    )
+    return torch.stack([policy.bid(each)[0, 0] for each in features])
+
+
+@torch.no_grad()
+def standing_plan(policy: LearnedPolicy, budget: float, allowance: Allowance) -> Tensor:
+    """The plan of greatest declared value that an allowance lets pass, exactly."""
+    training = policy.training
+    policy.eval()
+    plan_YN = best_plan(standing_bids(policy, budget).cpu(), allowance)
+    policy.train(training)
+    return plan_YN

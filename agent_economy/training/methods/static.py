@@ -10,6 +10,8 @@ from torch import Tensor
 from agent_economy.config import Named
 from agent_economy.registry import build
 from agent_economy.rivals import RIVALS
+from agent_economy.rivals.folding import fold_scales
+from agent_economy.rivals.kwon_mask import KwonMask
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method, planned_economy
 
@@ -30,7 +32,7 @@ class Dense(Method):
 
 
 class DenseOn(Dense):
-    """The dense model trained on with the same epochs, loss and teacher: the only fair reference."""
+    """The dense model trained on, same epochs, loss and teacher: the only fair reference."""
 
     name = "dense_on"
     trains = True
@@ -67,9 +69,11 @@ class StaticMask(Method):
         self.rival = build(RIVALS, named, seed=bench.seed("mask"))
 
     def settle(self) -> Tensor:
-        """The rival's choice, from evidence on training rows."""
+        """The rival's choice, from evidence on training rows; scales become weights."""
         bench = self.bench
         plan_YN = self.rival.choose(bench.evidence, bench.allowance(bench.settings.budget))
+        if isinstance(self.rival, KwonMask):
+            fold_scales(bench.adapter, self.rival.scale_YX)
         return bench.checked(plan_YN).to(bench.device)
 
     def economy(self) -> Economy:
