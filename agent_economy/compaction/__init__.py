@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent_economy.compaction.models import load_compacted
-    from agent_economy.compaction.shrink import shrink
-    from agent_economy.compaction.write_back import write_back
+    from agent_economy.compaction.returning import write_back
+    from agent_economy.compaction.shrinking import shrink
 
-_HOMES = {"load_compacted": "models", "shrink": "shrink", "write_back": "write_back"}
+_HOMES = {"load_compacted": "models", "shrink": "shrinking", "write_back": "returning"}
 __all__ = ["load_compacted", "shrink", "write_back"]
 
 
@@ -21,6 +21,4 @@ def __getattr__(name: str) -> Any:
     """Load a public name from its home module on first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found  # over the module of the same name, which the import has put there
-    return found
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

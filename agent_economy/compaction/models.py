@@ -98,7 +98,7 @@ def load_compacted(folder: str | Path, **options: Any) -> PreTrainedModel:
 
 
 def _cut_as_configured(model: PreTrainedModel) -> None:
-    from agent_economy.compaction.shrink import cut
+    from agent_economy.compaction.shrinking import cut
 
     found = getattr(model.config, "compaction", None)
     if found is None:

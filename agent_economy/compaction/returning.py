@@ -13,7 +13,7 @@ from agent_economy.adapters.base import projection_weight
 from agent_economy.compaction.attention import CompactAttention
 from agent_economy.compaction.first_token import FirstToken
 from agent_economy.compaction.kept import Kept, kept_agents
-from agent_economy.compaction.shrink import owns_output
+from agent_economy.compaction.shrinking import owns_output
 from agent_economy.errors import EconomyError
 
 if TYPE_CHECKING:
