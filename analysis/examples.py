@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from agent_economy.metrics.resampled import resampled_score
 from analysis.intervals import LEVEL, RESAMPLES, Interval
 
 Floats = NDArray[np.float64]
@@ -34,7 +35,12 @@ def score(unit: str, outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
     Raises:
         KeyError: an unknown unit.
     """
-    return _SCORES[unit](outcomes, weight_RX)
+    if unit == PERPLEXITY:
+        return _perplexity(outcomes, weight_RX)
+    found_R: Floats = resampled_score(
+        _METRICS[unit], outcomes["prediction"], outcomes["label"], weight_RX
+    )
+    return found_R
 
 
 class Scored:
@@ -118,65 +124,14 @@ def _weights(n: int) -> Floats:
     return draws.astype(np.float64)
 
 
-def _accuracy(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
-    right_X = (outcomes["prediction"] == outcomes["label"]).to_numpy(np.float64)
-    return _mean(right_X, weight_RX)
-
-
-def _matthews(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
-    one, other = (outcomes[name].to_numpy(np.float64) for name in ("prediction", "label"))
-    return _pearson(one[None], other[None], weight_RX)
-
-
-def _pearson_spearman(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
-    one, other = (outcomes[name].to_numpy(np.float64) for name in ("prediction", "label"))
-    ranked = _pearson(_ranks(one, weight_RX), _ranks(other, weight_RX), weight_RX)
-    return (_pearson(one[None], other[None], weight_RX) + ranked) / 2
-
-
 def _perplexity(outcomes: pd.DataFrame, weight_RX: Floats) -> Floats:
     loss_X, tokens_X = (outcomes[name].to_numpy(np.float64) for name in ("loss", "tokens"))
     return np.exp((weight_RX @ loss_X) / (weight_RX @ tokens_X))
 
 
 PERPLEXITY = "perplexity"
-_SCORES = {
-    "accuracy": _accuracy,
-    "Matthews correlation": _matthews,
-    "mean of Pearson and Spearman": _pearson_spearman,
-    PERPLEXITY: _perplexity,
+_METRICS = {
+    "accuracy": "accuracy",
+    "Matthews correlation": "matthews",
+    "mean of Pearson and Spearman": "pearson_spearman",
 }
-
-
-def _mean(values_X: Floats, weight_RX: Floats) -> Floats:
-    return (weight_RX @ values_X) / weight_RX.sum(1)
-
-
-def _pearson(one_RX: Floats, other_RX: Floats, weight_RX: Floats) -> Floats:
-    """Weighted Pearson correlation of every resample; 0 where either side is constant."""
-    total_R1 = weight_RX.sum(1, keepdims=True)
-    centred = [
-        values - (weight_RX * values).sum(1, keepdims=True) / total_R1
-        for values in (one_RX, other_RX)
-    ]
-    cross_R, *square = (
-        (weight_RX * a * b).sum(1) for a, b in (tuple(centred), *((c, c) for c in centred))
-    )
-    scale_R = np.sqrt(square[0] * square[1])
-    # Sums of a constant's rounding errors are no variance.
-    least = 1e-12 * weight_RX.shape[1]
-    found_R = cross_R / np.where(scale_R > least, scale_R, 1.0)
-    return np.where(scale_R > least, found_R, 0.0)
-
-
-def _ranks(values_X: Floats, weight_RX: Floats) -> Floats:
-    """Midranks of every example in each resample, an example drawn ``w`` times tying with itself.
-
-    ``rank = (weight below) + (weight of equals + 1) / 2``.
-    """
-    _, place_X = np.unique(values_X, return_inverse=True)
-    order = np.argsort(place_X, kind="stable")
-    starts = np.flatnonzero(np.diff(place_X[order], prepend=-1))
-    tied_RV = np.add.reduceat(weight_RX[:, order], starts, axis=1)
-    below_RV = np.cumsum(tied_RV, axis=1) - tied_RV
-    return (below_RV + (tied_RV + 1) / 2)[:, place_X]

@@ -66,15 +66,15 @@ class FrontierPage:
         cells: how many were planned.
         gone: the cells that count for nothing, with the reason.
         seeds: how many the economy was trained under.
-        command: what makes the sweep.
-        resume: what completes it.
+        economy: the variant that the config declares.
+        resume: the command that completes the sweep.
     """
 
     parts: list[Part]
     cells: int
     gone: list[str]
     seeds: int
-    command: str
+    economy: str
     resume: str
 
 
@@ -84,14 +84,13 @@ def frontier_page(run: Run) -> FrontierPage | None:
         return None
     cells, metrics, verdicts = (run.table(name) for name in (CELLS, "metrics", "verdicts"))
     economy = cells[(cells["method"] == MARKET) & (cells["status"] == COMPLETE)]
-    header = (run.path / "config.toml").read_text("utf-8").partition("\n")[0]
     parts = list(dict.fromkeys(verdicts["part"]))
     return FrontierPage(
         parts=[_part(run, part) for part in parts if (metrics["part"] == part).any()],
         cells=len(cells),
         gone=[_gone(row) for row in cells[cells["status"] != COMPLETE].itertuples()],
         seeds=economy["seed"].nunique(),
-        command=header.removeprefix("# ") if header.startswith("# ") else "",
+        economy=_declared(run.config.get("economy")),
         resume=str(run.manifest.get(RESUME, "")),
     )
 
@@ -152,6 +151,14 @@ def _part(run: Run, part: str) -> Part:
     )
 
 
+def _declared(economy: object) -> str:
+    """The economy's method and options, as the config has them."""
+    if not isinstance(economy, dict):
+        return str(economy or "")
+    options = [f"{key} = {value}" for key, value in (economy.get("options") or {}).items()]
+    return ", ".join([str(economy.get("name", "")), *options])
+
+
 def _of(run: Run, table: str, part: str) -> pd.DataFrame:
     if table not in run.tables:
         return pd.DataFrame()
@@ -184,8 +191,11 @@ def _counts(verdicts: pd.DataFrame) -> list[str]:
     lines = [f"{len(verdicts)} comparisons: {said}."]
     lost = verdicts[verdicts["verdict"] == "lost"]
     if len(lost):
-        named = [f"{label(r.rival)} at {percent(r.budget_fraction)}" for r in lost.itertuples()]
-        lines.append(f"Lost to {_and(named)}.")
+        by_rival = [
+            f"{label(rival)} at {_and(map(percent, rows['budget_fraction']))}"
+            for rival, rows in lost.groupby("rival", sort=False)
+        ]
+        lines.append(f"Lost to {'; to '.join(by_rival)}.")
     return lines
 
 

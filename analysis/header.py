@@ -12,12 +12,13 @@ def facts(run: Run) -> dict[str, str]:
     """Scenario, model, time, machine, versions and size of a run; what is unknown is left out."""
     manifest = run.manifest
     machine, versions = manifest.get("machine") or {}, manifest.get("versions") or {}
+    seeds = manifest.get("seeds") or {}
     shown = {
         "Scenario": run.scenario,
         "Model": _model(run.config),
         "Measured": _when(manifest.get("started"), manifest.get("ended")),
         "Machine": _machine(machine),
-        "Seeds": _listed((manifest.get("seeds") or {}).get("cells")),
+        "Seeds": _listed(seeds.get("cells") or seeds.get("seeds")),
         "Cells": str(manifest.get("cells", "")),
         "Commit": str(manifest.get("git_commit") or ""),
         "Versions": _listed([f"{name} {number}" for name, number in versions.items()]),

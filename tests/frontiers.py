@@ -105,8 +105,8 @@ def make_frontier(
             for seed in seeds:
                 names.append(make_cell(folder, method, budget, seed, task=task).name)
     (folder / "config.toml").write_text(
-        f'# agent-economy train --frontier -c config.toml\ntask = "{task}"\nmodel = "minilm"\n'
-        'economy = "learned <valuations>"\n'
+        f'# agent-economy train --frontier -o sweep --resume\ntask = "{task}"\n'
+        '[economy]\nname = "market"\n[economy.options]\nfeature = "<rank>"\n'
     )
     manifest = {
         "scenario": "frontier",

@@ -39,6 +39,8 @@ from agent_economy.runs.runner import Interrupted
 from agent_economy.runs.sweep_store import SweepStore
 
 POLL_S = 0.1
+FAILED = "failed"
+"""The message of a log line that says why a cell failed."""
 
 
 class CellsFailed(EconomyError):
@@ -67,8 +69,10 @@ class Sweep:
 
     Example:
         >>> job = Job("one", ("agent-economy", "train", "-o", "sweep/cells/one", "--resume"))
-        >>> sweep = Sweep(Path("sweep"), [job], done=is_complete, config=config,
-        ...               command="agent-economy train --frontier -c config.toml")  # doctest: +SKIP
+        >>> sweep = Sweep(  # doctest: +SKIP
+        ...     Path("sweep"), [job], done=is_complete, config=config,
+        ...     command="agent-economy train --frontier -o sweep --resume",
+        ... )
         >>> sweep.run(workers=2, resume=True, finish=collect)  # doctest: +SKIP
     """
 
@@ -90,7 +94,7 @@ class Sweep:
             jobs: the cells, in the order in which they start where nothing else binds them.
             done: whether the folder of a cell, which may be missing, holds a complete one.
             config: everything the cells depend on.
-            command: what the user types to go on; one line, for messages and the report.
+            command: what the user types to go on with it.
             scenario: what the report calls it.
             may_change: top-level keys of the config that a resumed sweep may change, such as the
                 seeds: cells that are done stay, and new ones are added.
@@ -203,7 +207,7 @@ class Sweep:
                 _say(console, f"{child.name} done in {child.seconds:.0f} s")
             return True
         why = failed[child.name] = child.why()
-        self._store.log("failed", **told, code=child.code, why=why, level="warning")
+        self._store.log(FAILED, **told, code=child.code, why=why, level="warning")
         _say(console, f"{child.name} failed: {why}; see {child.log}")
         return False
 

@@ -57,7 +57,7 @@ class SweepStore(Store):
             "status": RUNNING,
             "cells": len(self._names),
             JOBS: self._names,
-            RESUME: f"{self._command} -o {self.folder} --resume",
+            RESUME: self._command,
         }
         self._write_manifest()
         for name in (CELLS, "logs"):

@@ -67,6 +67,9 @@ def test_every_verdict_is_the_tables(sweep: Path, page: str) -> None:
             assert f"{row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})" in said
         else:
             assert "the rival was not run" in said
+    for rival in ("dense", "dense_on"):
+        lost = verdicts.query(f"rival == '{rival}' and verdict == 'lost'")["budget_fraction"]
+        assert re.search(rf"{label(rival)} at {' and '.join(f'{100 * b:g} %' for b in lost)}", page)
     count = (verdicts["verdict"] == "win").sum()
     assert f"{len(verdicts)} comparisons: {count} win" in page
 
@@ -94,8 +97,9 @@ def test_areas_spend_and_attention_are_the_tables(sweep: Path, page: str) -> Non
 
 
 def test_the_page_says_how_it_was_made_and_is_escaped(page: str) -> None:
-    assert "agent-economy train --frontier -c config.toml" in page
-    assert "learned &lt;valuations&gt;" in page and "<valuations>" not in page
+    assert "agent-economy train --frontier -c config.toml -o ../sweep-again" in page
+    assert "The economy (market, feature = &lt;rank&gt;) against" in page and "<rank>" not in page
+    assert "<dt>Seeds</dt><dd>0, 1, 2</dd>" in page
     assert 'src="data:image/png' in page and "http" not in page.replace("http-equiv", "")
     assert "With 3 seeds intervals are too narrow" in page
 
@@ -143,12 +147,14 @@ def test_missing_cells_are_said(sweep: Path, tmp_path: Path) -> None:
     shutil.copytree(sweep, folder)
     shutil.rmtree(folder / "cells" / "market-0.15-1")
     (folder / "cells" / "kwon-0.4-0" / "predictions.parquet").unlink()
+    failed = {"message": "failed", "cell": "market-0.15-1", "why": "out of memory"}
+    (folder / "log.jsonl").write_text(f'{{"torn\n{json.dumps(failed)}\n')
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
     collect(folder)
     page = write_report([folder]).read_text()
     assert "2 of 24 cells count for nothing" in page
-    assert "economy at 15 %, seed 1 (missing)" in page
+    assert "economy at 15 %, seed 1 (missing: out of memory)" in page
     assert re.search(r"\(Kwon\) at 40 %, seed 0 \(broken: .*predictions\.parquet", page)
     assert "<code>agent-economy train --frontier -o sweep --resume</code>" in page
     assert "2 of 3 seeds" in cell_of(page, "random", 1)

@@ -21,7 +21,7 @@ from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import Interrupted
 from agent_economy.runs.sweep import CellsFailed, Job, Sweep
 
-COMMAND = "agent-economy train --frontier"
+COMMAND = "agent-economy train --frontier -o sweep --resume"
 
 
 def is_done(cell: Path) -> bool:
@@ -70,7 +70,7 @@ def test_all_cells_run_and_their_tables_are_made_once(tmp_path: Path) -> None:
     about = manifest(folder)
     assert about["status"] == "complete" and about["scenario"] == "frontier"
     assert about["jobs"] == names and about["cells"] == 3
-    assert about["resume_command"] == f"{COMMAND} -o {folder} --resume"
+    assert about["resume_command"] == COMMAND
     assert [line["message"] for line in log(folder)].count("cell") == 3
     assert (folder / "config.toml").read_text().startswith(f"# {COMMAND}\n")
     assert not (folder / "parts").exists()
@@ -116,7 +116,7 @@ def test_cells_wait_for_those_they_need(tmp_path: Path) -> None:
     order = f"echo $(basename $PWD) >> {tmp_path}/order"
     jobs = [
         job(tmp_path, "student", order, after=("teacher",)),
-        job(tmp_path, "teacher", f"sleep 0.3; {order}"),
+        job(tmp_path, "teacher", f"until test -f ../alone/done; do sleep 0.05; done; {order}"),
         job(tmp_path, "alone", order),
     ]
     sweep(tmp_path, jobs).run(workers=3)
@@ -135,13 +135,21 @@ def test_cells_that_wait_for_a_failed_one_are_not_started(tmp_path: Path) -> Non
     assert [attempts(tmp_path, each.name) for each in jobs] == [1, 0, 0, 1]
 
 
-def test_no_more_children_than_workers(tmp_path: Path) -> None:
-    mark = f"ls {tmp_path}/running | wc -l >> {tmp_path}/seen; rm {tmp_path}/running/$$"
-    (tmp_path / "running").mkdir()
-    script = f"touch {tmp_path}/running/$$; sleep 0.3; {mark}"
-    folder = tmp_path / "sweep"
-    sweep(folder, [job(folder, f"c{i}", script) for i in range(5)]).run(workers=2)
-    counts = [int(n) for n in (tmp_path / "seen").read_text().split()]
+def test_cells_run_side_by_side_but_no_more_than_told(tmp_path: Path) -> None:
+    running, seen, folder = tmp_path / "running", tmp_path / "seen", tmp_path / "sweep"
+    running.mkdir()
+    count = f"ls {running} | wc -l >> {seen}"
+    # The first two wait for each other: one by one they would never end.
+    meet = f"until test $(ls {running} | wc -l) -ge 2; do sleep 0.05; done; sleep 0.2"
+    jobs = [
+        job(folder, name, f"touch {running}/{name}; {meet}; {count}") for name in ("one", "two")
+    ]
+    jobs.append(job(folder, "free", f"rm {running}/*", after=("one", "two")))
+    for name in ("three", "four", "five"):
+        script = f"touch {running}/{name}; sleep 0.1; {count}; rm {running}/{name}"
+        jobs.append(job(folder, name, script, after=("free",)))
+    sweep(folder, jobs).run(workers=2)
+    counts = [int(n) for n in seen.read_text().split()]
     assert len(counts) == 5 and max(counts) == 2
 
 
@@ -261,7 +269,7 @@ def test_an_unfinished_sweep_is_read_once_it_has_tables(tmp_path: Path) -> None:
     jobs = [job(tmp_path, "bad", "exit 1"), job(tmp_path, "good")]
     with pytest.raises(CellsFailed):
         sweep(tmp_path, jobs).run()
-    with pytest.raises(EconomyError, match=f"complete it with `{COMMAND} -o {tmp_path} --resume`"):
+    with pytest.raises(EconomyError, match=f"complete it with `{COMMAND}`"):
         Run(tmp_path)
     (tmp_path / "cells.parquet").write_bytes(b"")
     assert Run(tmp_path).tables == ["cells"]
