@@ -282,6 +282,15 @@ def layer_tariffs(
     return [tariff] * (layers - 1) + [layer_tariff(shape, mask_BL, first_tokens(mask_BL))]
 
 
+def served_tokens(
+    mask_BL: Bool[Tensor, "B L"], layers: int, *, pooled: bool
+) -> list[Bool[Tensor, "B L"]]:
+    """The tokens that each layer can serve; arguments as for ``layer_tariffs``."""
+    if not pooled:
+        return [mask_BL] * layers
+    return [mask_BL] * (layers - 1) + [first_tokens(mask_BL)]
+
+
 def first_tokens(mask_BL: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
     """The token that a classifier pools: the one in the first place, if it is real."""
     read_BL = torch.zeros_like(mask_BL)

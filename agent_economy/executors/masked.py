@@ -146,12 +146,11 @@ def _sketches(adapter: Adapter, seed: int) -> list[tuple[Tensor, Tensor]]:
     return slices
 
 
-def _contribution(
-    x: Tensor, weight: Tensor, mask_BL: Tensor, past: int, *, stride: int
-) -> Tensor:
+def _contribution(x: Tensor, weight: Tensor, mask_BL: Tensor, past: int, *, stride: int) -> Tensor:
     """Sum over real tokens of the norm of what each agent adds, (agents,).
 
-    Every so many tokens of the sequence one is measured, so that prefill and decoding measure the same.
+    One token in so many of the sequence is measured, so that prefill and decoding measure the
+    same.
     """
     # Slice before anything else: the sample is small, the layer's activations are not.
     sampled = slice(-past % stride, None, stride)

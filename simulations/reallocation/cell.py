@@ -61,9 +61,8 @@ def _masked(session: Session, cell: Cell, receipts: list[Receipt]) -> Economy:
     seed = seed_for(int(cell["seed"]), MASK, *(str(part) for part in cell.values()))
     economy = session.plain_economy(int(cell["seed"]))
     spend_flops = sum(receipt.spend_flops for receipt in receipts)
-    tariffs = [receipt.tariff for receipt in receipts]
-    layers = economy.population.layers
-    economy.market.plan_YN = random_mask(tariffs, layers, spend_flops, seed)
+    tariffs = [receipt.tariffs for receipt in receipts]
+    economy.market.plan_YN = random_mask(tariffs, spend_flops, seed)
     return economy
 
 

@@ -10,25 +10,25 @@ from torch import Tensor
 from agent_economy.costs.tariff import Tariff
 
 
-def random_mask(tariffs: Sequence[Tariff], layers: int, spend_flops: int, seed: int) -> Tensor:
+def random_mask(tariffs: Sequence[list[Tariff]], spend_flops: int, seed: int) -> Tensor:
     """Agents of the whole model in random order, each taken if it still fits into the spend.
 
     What is left over is less than the cheapest agent that was left out would cost.
 
     Args:
-        tariffs: the price list of every batch that the mask will serve; layers share it.
-        layers: of the model.
+        tariffs: of every batch that the mask will serve the price list of each layer.
         spend_flops: what all batches together may cost, set-up fees included.
         seed: of the order.
 
     Returns:
         Bool (Y, N).
     """
-    first = tariffs[0]
+    first, layers = tariffs[0][0], len(tariffs[0])
     group, units = first.group, first.setup_flops_U.shape[0]
-    serving: list[int] = sum(t.served_flops_BN.sum(0) for t in tariffs).tolist()  # type: ignore[union-attr]
-    opening: list[int] = sum(t.setup_flops_BU.sum(0) for t in tariffs).tolist()  # type: ignore[union-attr]
-    agents = len(serving)
+    by_layer = list(zip(*tariffs, strict=True))
+    serving = [[int(x) for x in sum(t.served_flops_BN.sum(0) for t in each)] for each in by_layer]  # type: ignore[union-attr]
+    opening = [[int(x) for x in sum(t.setup_flops_BU.sum(0) for t in each)] for each in by_layer]  # type: ignore[union-attr]
+    agents = len(serving[0])
     generator = torch.Generator().manual_seed(seed)
     chosen_YN = torch.zeros(layers, agents, dtype=torch.bool)
     opened: set[tuple[int, int]] = set()
@@ -37,7 +37,7 @@ def random_mask(tariffs: Sequence[Tariff], layers: int, spend_flops: int, seed: 
         layer, agent = divmod(place, agents)
         unit = (layer, agent // group)
         shared = agent < units * group and unit not in opened
-        cost = serving[agent] + (opening[unit[1]] if shared else 0)
+        cost = serving[layer][agent] + (opening[layer][unit[1]] if shared else 0)
         if cost <= left:
             left -= cost
             chosen_YN[layer, agent] = True

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.adapters import adapter_for
+from agent_economy.costs.tariff import served_tokens
 from agent_economy.errors import EconomyError
 from agent_economy.executors.masked import token_mask
+from agent_economy.executors.reading import reading_of
 from agent_economy.metrics.reallocation import Sums, layer_sums, top_tokens
 from agent_economy.metrics.token_value import idf_table, ranked_tokens
 from agent_economy.runs.scenario import Cell, Log
@@ -77,6 +79,7 @@ class Session:
         self.texts = Texts(config, self.tokenizer, positions, log)
         self.adapter = adapter_for(self.model, config.block_size)
         self.causal = self.adapter.shape.causal
+        self._pooled = reading_of(self.adapter).pooled
         self.measured = {
             seed: [
                 self._measure(batch, seed, step)
@@ -144,6 +147,7 @@ class Session:
         values = value_tokens(self, batch, ranked_BL, output, *place)
         fraction = self.config.top_fraction
         attention = list(output.attentions)
+        read = served_tokens(mask_BL, len(attention), pooled=self._pooled)
         return Measured(
             batch,
             mask_BL,
@@ -151,8 +155,13 @@ class Session:
             {name: top_tokens(value, ranked_BL, fraction) for name, value in values.items()},
             attention,
             [
-                layer_sums(each, torch.ones_like(each[..., 0].mT), mask_BL, causal=self.causal)
-                for each in attention
+                layer_sums(
+                    each,
+                    read_BL[..., None].to(each).expand(*read_BL.shape, each.shape[1]),
+                    mask_BL,
+                    causal=self.causal,
+                )
+                for each, read_BL in zip(attention, read, strict=True)
             ],
             reference,
             loss_B,

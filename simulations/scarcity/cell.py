@@ -158,6 +158,8 @@ def _agents(model: EconomyModel, step: int) -> pd.DataFrame:
     """Every agent's books after one step."""
     population, receipt = model.economy.population, model.receipt
     layers = range(population.layers)
+    tokens_Y = torch.stack([tariff.mask_BL.sum() for tariff in receipt.tariffs])
+    tokens_A = tokens_Y.repeat_interleave(population.agents_per_layer)
     flops_A = torch.cat([receipt.agent_flops_BLN(layer).sum((0, 1)) for layer in layers])
     names = {id(policy): policy.name for policy in model.economy.policies}
     policies = [names[id(population.policies[i])] for i in population.policy_A.tolist()]
@@ -171,7 +173,7 @@ def _agents(model: EconomyModel, step: int) -> pd.DataFrame:
             "wallet_credits": model.economy.ledger.wallet_A.numpy(force=True).copy(),
             "payment_credits": population.payment_A.numpy(force=True).copy(),
             "income_credits": population.income_A.numpy(force=True).copy(),
-            "served_fraction": (population.served_A / receipt.mask_BL.sum()).numpy(force=True),
+            "served_fraction": (population.served_A / tokens_A).numpy(force=True),
             "spend_flops": flops_A.numpy(force=True),
             "bankrupt": population.bankrupt_A.numpy(force=True).copy(),
         }

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.adapters import Adapter, adapter_for
+from agent_economy.costs.tariff import served_tokens
 from agent_economy.errors import EconomyError
 from agent_economy.executors.masked import token_mask
+from agent_economy.executors.reading import reading_of
 from agent_economy.metrics.attention import AttentionSpread, attention_spread
 from agent_economy.registry import build
 from agent_economy.rivals import RIVALS, Evidence
@@ -79,6 +81,7 @@ class Session:
         self.reader = Reader(config, self.tokenizer, positions, log)
         for market in config.markets:  # one that looks ahead on a decoder is refused here
             self._found(market.mechanism, market.scope, market.timing, 1.0, 0)
+        self._pooled = reading_of(self._adapter).pooled
         for seed in config.seeds:
             self.stream(seed)
         log("model loaded", source=self.loaded.source, utility=self.utility.unit)
@@ -176,7 +179,9 @@ class Session:
             return Dense(batch, reference, [], None, examples)
         attention = list(output.attentions)
         mask_BL = token_mask(batch)
-        ones = [mask_BL[..., None].expand(*mask_BL.shape, a.shape[1]).float() for a in attention]
+        read = served_tokens(mask_BL, len(attention), pooled=self._pooled)
+        heads = attention[0].shape[1]
+        ones = [each[..., None].expand(*mask_BL.shape, heads).float() for each in read]
         spread = attention_spread(attention, ones, mask_BL)
         return Dense(batch, reference, attention, spread, examples)
 

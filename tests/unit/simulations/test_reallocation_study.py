@@ -13,7 +13,7 @@ from models import tiny_batch, tiny_model, write_tiny
 from transformers import BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from agent_economy.adapters import adapter_for
-from agent_economy.costs.tariff import layer_tariff
+from agent_economy.costs.tariff import layer_tariffs
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
@@ -120,34 +120,35 @@ def test_a_pooled_embedding_loses_the_token_too() -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.7, 1.0])
-def test_a_random_mask_spends_what_it_may(architecture: str, fraction: float) -> None:
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_random_mask_spends_what_it_may(architecture: str, fraction: float, pooled: bool) -> None:
     shape = adapter_for(tiny_model(architecture), 16).shape
+    layers = 3
     tariffs = [
-        layer_tariff(shape, tiny_batch(lengths)["attention_mask"].bool())
+        layer_tariffs(shape, layers, tiny_batch(lengths)["attention_mask"].bool(), pooled=pooled)
         for lengths in ((11, 7, 4), (5,))
     ]
-    layers = 3
-    dense = layers * sum(int(tariff.dense_flops_BL.sum()) for tariff in tariffs)
+    dense = sum(int(tariff.dense_flops_BL.sum()) for each in tariffs for tariff in each)
     budget = int(fraction * dense)
-    plan = random_mask(tariffs, layers, budget, seed=1)
+    plan = random_mask(tariffs, budget, seed=1)
     spent = _spend(plan, tariffs)
     assert spent <= budget and plan.shape == (layers, shape.agents)
     for place in (~plan).nonzero().tolist():  # nobody else would have fitted
         more = plan.clone()
         more[tuple(place)] = True
         assert _spend(more, tariffs) > budget
-    assert torch.equal(plan, random_mask(tariffs, layers, budget, seed=1))
+    assert torch.equal(plan, random_mask(tariffs, budget, seed=1))
     if fraction in (0.0, 1.0):
         assert plan.all() if fraction else not plan.any()
     else:
-        assert not torch.equal(plan, random_mask(tariffs, layers, budget, seed=2))
+        assert not torch.equal(plan, random_mask(tariffs, budget, seed=2))
 
 
-def _spend(plan: torch.Tensor, tariffs: list[Any]) -> int:
+def _spend(plan: torch.Tensor, tariffs: list[list[Any]]) -> int:
     """Loops over agents and units."""
     total = 0
-    for tariff in tariffs:
-        for gates in plan:
+    for batch in tariffs:
+        for tariff, gates in zip(batch, plan, strict=True):
             total += int((tariff.served_flops_BN * gates).sum())
             units = len(tariff.setup_flops_U)
             for unit in range(units):
