@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from agent_economy.adapters import Adapter, adapter_for
 from agent_economy.adapters.base import projection_weight
+from agent_economy.compaction import shrink
 from agent_economy.costs.tariff import LayerShape, layer_tariff
 from agent_economy.economy import Economy
 from agent_economy.executors.masked import MaskedExecutor
@@ -182,6 +183,28 @@ class AdapterContract:
         analytic = int(tariff.dense_flops_BL.sum()) * layers
         analytic += economy.market.reading.fixed.total(rows, rows * length)
         assert analytic == pytest.approx(counted, rel=1e-3)
+
+    # --- compaction --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def test_a_compacted_model_equals_the_masked_one(self, model: PreTrainedModel) -> None:
+        """Where the adapter says how weights are sliced; some layer loses all of one kind."""
+        adapter, batch = adapter_for(model, self.block_size), self.batch(model)
+        if not adapter.projections:
+            pytest.skip("the adapter does not say where weights are sliced")
+        layers, shape = len(adapter.sites), adapter.shape
+        real_BL = batch["attention_mask"].bool()
+        for seed in range(4):
+            generator = torch.Generator().manual_seed(seed)
+            plan_YN = torch.rand(layers, shape.agents, generator=generator) < 0.5
+            plan_YN[seed % layers, : shape.heads] &= seed < 2
+            plan_YN[(seed + 1) % layers, shape.heads :] &= seed > 1
+            gates = {y: plan_YN[y].float().expand(*real_BL.shape, -1) for y in range(layers)}
+            expected = MaskedExecutor(adapter).run(batch, Gates(gates))[0][0]
+            found = shrink(adapter, plan_YN)(**batch)[0]
+            if found.shape[:2] == real_BL.shape:
+                found, expected = found[real_BL], expected[real_BL]
+            torch.testing.assert_close(found, expected, **_CLOSE)
 
     def _economy(self, model: PreTrainedModel) -> Economy:
         causal = adapter_for(model, self.block_size).shape.causal

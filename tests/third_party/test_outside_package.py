@@ -40,7 +40,7 @@ def test_an_installed_package_passes_its_own_tests(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "14 passed" in run.stdout
+    assert "16 passed" in run.stdout
 
 
 def test_the_guide_shows_this_package() -> None:

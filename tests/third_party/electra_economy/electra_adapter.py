@@ -12,3 +12,6 @@ class ElectraAdapter(Adapter):
     layers = "encoder.layer"
     attention_output = "attention.output.dense"
     ffn_output = "output.dense"
+    attention = "attention.self"
+    projections = ("attention.self.query", "attention.self.key", "attention.self.value")
+    ffn_inputs = ("intermediate.dense",)
