@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from agent_economy.adapters import adapter_for
 from agent_economy.config import EconomyConfig, Named
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError, unknown
@@ -95,7 +96,9 @@ def saved_economy(folder: Path, model: Any) -> Economy:
     """The folder's economy; a dense model is one in which compute is not scarce."""
     if (folder / RULES).is_file():
         return Economy.from_pretrained(folder, model=model)
-    return Economy.from_model(model, EconomyConfig(policy=Named(name="constant")))
+    block_size = min(EconomyConfig().block_size, adapter_for(model, 1).shape.ffn)
+    config = EconomyConfig(block_size=block_size, policy=Named(name="constant"))
+    return Economy.from_model(model, config)
 
 
 def clear_at(

@@ -86,6 +86,7 @@ class PerToken(Method):
         self.budget = annealed(self.bench.settings.budget, progress, self.anneal)
         # At the full budget no market is run and nothing could be learned.
         self._founded.market.budget_fraction = min(self.budget, 0.99)
+        self._founded.market.step = step  # what draws depend on, in a resumed training too
         self._founded.market.temperature = geometric(*self.temperature, progress)
 
     def run(self, inputs: dict[str, Any]) -> tuple[Any, Tensor | None]:
