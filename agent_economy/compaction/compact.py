@@ -19,6 +19,7 @@ from agent_economy.devices import usable_device
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.executors.reading import reading_of
 from agent_economy.runs.files import TEMPORARY, names_in, one_line_if_disk_full, sync_folder
+from agent_economy.zoo.load import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -109,8 +110,8 @@ def compact(
     place = usable_device(device)
     if names_in(out):
         raise EconomyError(f"{out} is not empty; choose another -o")
-    economy = _load(model_dir, place)
-    tokenizer = _tokenizer(model_dir)
+    with quiet():
+        economy, tokenizer = _load(model_dir, place), _tokenizer(model_dir)
     plan_YN = static_plan(economy)
     static = plan_YN is not None
     if plan_YN is None:
@@ -205,8 +206,6 @@ def _write(
     small: PreTrainedModel, tokenizer: Any, out: Path, form: str, opset: int
 ) -> float | None:
     """Fill the folder; ``config.json`` comes last, so a folder that loads is whole."""
-    from agent_economy.zoo.load import quiet
-
     difference = None
     with one_line_if_disk_full(out, "repeat the command"), quiet():
         out.mkdir(parents=True, exist_ok=True)
