@@ -6,6 +6,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ def sample_texts(source: str, n: int, seed: int, data_dir: str | Path | None = N
 
     Args:
         source: ``python-docs`` (the language's own manual, on every Python install),
-            ``wikitext-2``, ``wikitext-103``, or the path of a UTF-8 text file.
+            ``wikitext-2`` (its validation part), ``wikitext-2-train``, ``wikitext-103``, or the
+            path of a UTF-8 text file.
         n: how many.
         seed: of the draw; the first k of n texts are those of a draw of k.
         data_dir: where wikitext lies; None takes ``AGENT_ECONOMY_DATA``, then the hub.
@@ -135,10 +137,11 @@ def _python_docs(data_dir: str | Path | None) -> Iterator[list[str]]:
         yield manual_prose(topics[name])
 
 
-def _wikitext_2(data_dir: str | Path | None) -> Iterator[list[str]]:
-    path = data_file("wikitext-2/wiki.valid.tokens", data_dir)
+def _wikitext_2(data_dir: str | Path | None, split: str = "validation") -> Iterator[list[str]]:
+    file = {"validation": "valid", "train": "train"}[split]
+    path = data_file(f"wikitext-2/wiki.{file}.tokens", data_dir)
     if path is None:
-        rows = from_hub("wikitext-2", "Salesforce/wikitext", "wikitext-2-v1", "validation")
+        rows = from_hub("wikitext-2", "Salesforce/wikitext", "wikitext-2-v1", split)
         return undo_wikitext(rows["text"])
     return undo_wikitext(read_text(path).split("\n"))
 
@@ -155,5 +158,6 @@ def _wikitext_103(data_dir: str | Path | None) -> Iterator[list[str]]:
 _SOURCES: dict[str, Callable[[str | Path | None], Iterator[list[str]]]] = {
     "python-docs": _python_docs,
     "wikitext-2": _wikitext_2,
+    "wikitext-2-train": partial(_wikitext_2, split="train"),
     "wikitext-103": _wikitext_103,
 }

@@ -19,7 +19,7 @@ from agent_economy.executors.trace import trace
 from agent_economy.market.standing import StandingMarket
 from agent_economy.rivals import Allowance, Evidence
 from agent_economy.runs.seeds import seed_for
-from agent_economy.tasks.utility import LabelledScore
+from agent_economy.tasks.utility import LabelledScore, Perplexity, Utility
 from agent_economy.training.batches import Rows, in_order
 from agent_economy.training.forming import neuron_fisher, sort_neurons
 from agent_economy.training.settings import TrainSettings
@@ -119,7 +119,9 @@ class Bench:
             return Evidence(self.adapter, self._batches, found, self._utility)
 
     @cached_property
-    def _utility(self) -> LabelledScore:
+    def _utility(self) -> Utility:
+        if self.metric == "perplexity":
+            return Perplexity()
         return LabelledScore(self.metric, self.rows.labels_B.is_floating_point())
 
     @cached_property
@@ -132,7 +134,7 @@ class Bench:
         batches = []
         for places in in_order(self.rows.lengths_B[chosen], settings.batch_size):
             inputs, labels_B = self.rows.batch(chosen[places])
-            batch = {**inputs, "labels": labels_B}
+            batch = inputs if self.metric == "perplexity" else {**inputs, "labels": labels_B}
             batches.append({key: value.to(self.device) for key, value in batch.items()})
         return batches
 

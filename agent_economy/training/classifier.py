@@ -108,3 +108,20 @@ def load_classifier(folder: str, data: TaskData) -> LoadedModel:
             f"{data.name} ({data.num_labels}); give another model or --task {theirs}"
         )
     return loaded
+
+
+def load_for(folder: str, data: TaskData) -> LoadedModel:
+    """A model that can do a task: a fine-tuned classifier, or any decoder for text.
+
+    Raises:
+        EconomyError: no such model, or it cannot do the task.
+    """
+    if data.metric != "perplexity":
+        return load_classifier(folder, data)
+    loaded = load(folder)
+    if loaded.task != "lm":
+        raise EconomyError(
+            f"model {folder!r} predicts no next token, so it has no perplexity; give a decoder "
+            "such as smollm2, or a labelled --task"
+        )
+    return loaded

@@ -21,6 +21,7 @@ from agent_economy.metrics.reallocation import layer_sums, row_gini
 from agent_economy.runs.files import write_atomic
 from agent_economy.tasks.data import TaskData
 from agent_economy.tasks.scores import score
+from agent_economy.tasks.utility import Perplexity
 from agent_economy.training.batches import Rows, in_order
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Tables(NamedTuple):
     """What an evaluation leaves for the statistics.
 
     Attributes:
-        predictions: row, prediction, label.
+        predictions: row, prediction, label; of texts the summed negative log-likelihood and the
+            number of tokens it is summed over.
         attention: row, layer, entropy_nats, gini; gate-weighted, special tokens included.
     """
 
@@ -80,17 +82,19 @@ def evaluate(
         for chosen in in_order(rows.lengths_B, BATCH_SIZE):
             inputs = {key: value.to(device) for key, value in rows.batch(chosen)[0].items()}
             output = economy(**inputs, **ask)
-            logits, receipt = output.logits.float().cpu(), output.receipt
-            if not torch.isfinite(logits).all():
+            receipt = output.receipt
+            found_B = _guess(output, inputs, data)
+            if not torch.isfinite(found_B).all():
                 raise EconomyError(
                     "the model's outputs are not numbers; train it again at a lower rate"
                 )
-            guess[chosen] = (logits.squeeze(-1) if data.regression else logits.argmax(-1)).numpy()
+            guess[chosen] = found_B.double().cpu().numpy()
             spent, dense = spent + receipt.spend_flops, dense + receipt.dense_flops
             fixed, market = fixed + receipt.fixed_flops, market + receipt.market_flops
             tokens += int(token_mask(inputs).sum())
             if attention:
-                found.append(_attention(output.attentions, receipt, chosen))
+                causal = economy.adapter.shape.causal
+                found.append(_attention(output.attentions, receipt, chosen, causal=causal))
     finally:
         if attention:
             economy.model.set_attn_implementation(kernel)
@@ -99,7 +103,7 @@ def evaluate(
     _check(economy, fraction, budget)
     result = {
         "metric": data.metric,
-        "score": score(data.metric, guess, data.labels),
+        "score": _score(data, guess, rows),
         "n": len(rows),
         "flops_per_token": round((spent + fixed) / tokens, 1),
         "flops_fraction": fraction,
@@ -107,9 +111,8 @@ def evaluate(
         "spend_fraction": fraction / budget,
         "market_fraction": market / dense,
     }
-    predictions = pd.DataFrame(
-        {"row": np.arange(len(rows)), "prediction": guess, "label": data.labels.astype(float)}
-    )
+    label = rows.lengths_B - 1.0 if data.metric == "perplexity" else data.labels.astype(float)
+    predictions = pd.DataFrame({"row": np.arange(len(rows)), "prediction": guess, "label": label})
     columns = ["row", "layer", "entropy_nats", "gini"]
     spread = (
         pd.concat(found).sort_values(["row", "layer"])
@@ -117,6 +120,23 @@ def evaluate(
         else pd.DataFrame([], columns=columns)
     )
     return result, Tables(predictions, spread.reset_index(drop=True))
+
+
+def _guess(output: Any, inputs: dict[str, torch.Tensor], data: TaskData) -> torch.Tensor:
+    """Each row's value, class or, of a text, negative log-likelihood summed over its tokens."""
+    if data.metric == "perplexity":
+        return Perplexity().examples(output, inputs, output.logits).loss_B
+    logits: torch.Tensor = output.logits
+    if not torch.isfinite(logits).all():
+        return torch.full((len(logits),), torch.nan)
+    return logits.squeeze(-1) if data.regression else logits.argmax(-1)
+
+
+def _score(data: TaskData, guess: np.ndarray[Any, Any], rows: Rows) -> float:
+    """The task's score; of texts the perplexity, where lower is better."""
+    if data.metric == "perplexity":
+        return float(np.exp(guess.sum() / (rows.lengths_B - 1).sum()))
+    return score(data.metric, guess, data.labels)
 
 
 def _check(economy: Economy, fraction: float, budget: float) -> None:
@@ -131,14 +151,18 @@ def _check(economy: Economy, fraction: float, budget: float) -> None:
 
 
 def _attention(
-    attentions: tuple[torch.Tensor, ...], receipt: Receipt, chosen: np.ndarray[Any, Any]
+    attentions: tuple[torch.Tensor, ...],
+    receipt: Receipt,
+    chosen: np.ndarray[Any, Any],
+    *,
+    causal: bool,
 ) -> pd.DataFrame:
     """Entropy of served (query, head) pairs and Gini of what tokens receive, row by row."""
     parts = []
     for layer, attention_BHLL in enumerate(attentions):
         heads = attention_BHLL.shape[1]
         gate_BLH = receipt.allocation_BLN(layer)[..., :heads]
-        sums = layer_sums(attention_BHLL, gate_BLH, receipt.mask_BL, causal=False)
+        sums = layer_sums(attention_BHLL, gate_BLH, receipt.mask_BL, causal=causal)
         parts.append(
             pd.DataFrame(
                 {

@@ -1,10 +1,11 @@
 """Which neurons form a block: those of about equal worth.
 
-A pretrained FFN's neurons stand in no order, so a block of neighbours holds good and bad ones, and who
-buys or prunes blocks buys both. Before anything is chosen, each layer's neurons are sorted by Fisher
-information (Kwon et al. 2022, arXiv 2204.09656, score single neurons so): ``E[(dL/dgate)^2]`` over
-rows, the gate shared by a row's tokens. The order of neurons means nothing to the model, whose
-outputs stay what they are. All methods, the economy's and its rivals', meet the same blocks.
+A pretrained FFN's neurons stand in no order, so a block of neighbours holds good and bad ones, and
+who buys or prunes blocks buys both. Before anything is chosen, each layer's neurons are sorted by
+Fisher information (Kwon et al. 2022, arXiv 2204.09656, score single neurons so):
+``E[(dL/dgate)^2]`` over rows, the gate shared by a row's tokens. The order of neurons means nothing
+to the model, whose outputs stay what they are. All methods, the economy's and its rivals', meet the
+same blocks.
 """
 
 from __future__ import annotations

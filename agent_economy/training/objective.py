@@ -27,6 +27,12 @@ def task_loss(logits_BC: Float[Tensor, "B C"], labels_B: Tensor) -> Tensor:
     return F.cross_entropy(logits_BC, labels_B)
 
 
+def next_token_loss(logits_BLV: Float[Tensor, "B L V"], inputs: dict[str, Tensor]) -> Tensor:
+    """Mean negative log-likelihood of the text's own next tokens, padding left out."""
+    ids_BL = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    return F.cross_entropy(logits_BLV[:, :-1].float().flatten(0, 1), ids_BL[:, 1:].flatten())
+
+
 def logit_distance(
     logits_BC: Float[Tensor, "B C"], teacher_BC: Float[Tensor, "B C"], *, regression: bool
 ) -> Tensor:

@@ -1,7 +1,8 @@
-"""Parts of a data set: what is trained on, and what is kept apart to choose hyper-parameters on."""
+"""Parts of a task: what is trained on, what is kept apart to choose settings on, what is scored."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,38 @@ import numpy as np
 from agent_economy.errors import EconomyError
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.data import TaskData
-from agent_economy.tasks.text import text_digest
+from agent_economy.tasks.glue import Split, load_task, read_task_file
+from agent_economy.tasks.text import paragraphs, text_digest
+
+WIKITEXT = "wikitext2"
+"""The task of decoders: perplexity of the text itself."""
+
+
+def load_part(task: str, split: Split, data_dir: Path | None) -> TaskData:
+    """A part of any task: labelled examples, or paragraphs of WikiText-2, which label themselves.
+
+    WikiText's tokenisation is undone and sentences with ``<unk>`` are left out (``tasks.prose``),
+    so perplexities compare with each other and not with published ones.
+
+    Args:
+        task: ``stsb``, ``cola``, ``sst2``, ``mnli`` or ``wikitext2``.
+        split: ``"train"`` or ``"validation"``.
+        data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
+    """
+    if task == WIKITEXT:
+        source = "wikitext-2-train" if split == "train" else "wikitext-2"
+        return text_data(paragraphs(source, data_dir))
+    return load_task(task, split, data_dir)
+
+
+def read_part(task: str, file: Path) -> TaskData:
+    """A file in a task's local format; for WikiText any UTF-8 text."""
+    return text_data(paragraphs(str(file))) if task == WIKITEXT else read_task_file(task, file)
+
+
+def text_data(texts: list[str]) -> TaskData:
+    """Texts without labels."""
+    return TaskData(WIKITEXT, texts, None, np.zeros(len(texts), np.int64), "perplexity", 0)
 
 
 def taken(data: TaskData, keep: np.ndarray[Any, np.dtype[np.int64]]) -> TaskData:

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from agent_economy.adapters import adapter_for
-from agent_economy.config import EconomyConfig, Named
+from agent_economy.config import EconomyConfig, MechanismConfig, Named
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.policies.learned import LearnedPolicy
 from agent_economy.rivals import Allowance
-from agent_economy.tasks.glue import load_task, read_task_file
 from agent_economy.training.batches import Rows, encode_rows, in_order, row_limit
-from agent_economy.training.classifier import load_classifier
+from agent_economy.training.classifier import load_for
 from agent_economy.training.evaluate import BATCH_SIZE, evaluate
 from agent_economy.training.methods.per_token import post_price
 from agent_economy.training.methods.standing import standing_plan
+from agent_economy.training.parts import load_part, read_part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,7 +48,8 @@ def score_folder(
     """What a model gets right, what it spends and how long it takes.
 
     Args:
-        model_dir: a folder of ``train`` or of ``finetune`` (a dense model: budget 1).
+        model_dir: a folder of ``train`` or of ``finetune``, or any model's alias, folder or id (a
+            dense model: budget 1).
         task: ``stsb``, ``cola``, ``sst2``, ``mnli``; ``wikitext2`` for decoders.
         file: score this file, in the task's local format, instead of the development part.
         executor: ``masked``, ``routed`` or ``compacted``; they agree on outputs and FLOPs.
@@ -64,12 +65,8 @@ def score_folder(
     """
     if executor not in EXECUTORS:
         raise unknown("executor", executor, EXECUTORS)
-    if not model_dir.is_dir():
-        raise EconomyError(f"model folder {model_dir} does not exist; make one with `train`")
-    if task == "wikitext2":
-        raise EconomyError("wikitext2 is scored by `agent-economy eval` for decoders only")
-    data = read_task_file(task, file) if file else load_task(task, "validation", data_dir)
-    loaded = load_classifier(str(model_dir), data)
+    data = read_part(task, file) if file else load_part(task, "validation", data_dir)
+    loaded = load_for(str(model_dir), data)
     economy = saved_economy(model_dir, loaded.model)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     limit = row_limit(loaded.tokenizer, positions, data.sentences2 is not None, None)
@@ -97,7 +94,11 @@ def saved_economy(folder: Path, model: Any) -> Economy:
     if (folder / RULES).is_file():
         return Economy.from_pretrained(folder, model=model)
     block_size = min(EconomyConfig().block_size, adapter_for(model, 1).shape.ffn)
-    config = EconomyConfig(block_size=block_size, policy=Named(name="constant"))
+    config = EconomyConfig(
+        block_size=block_size,
+        mechanism=MechanismConfig(name="uniform"),
+        policy=Named(name="constant"),
+    )
     return Economy.from_model(model, config)
 
 
@@ -144,7 +145,7 @@ def clear_at(
 
 
 def _training_rows(task: str, tokenizer: PreTrainedTokenizerBase, data_dir: Path | None) -> Rows:
-    data = load_task(task, "train", data_dir)
+    data = load_part(task, "train", data_dir)
     return encode_rows(
         tokenizer, data, row_limit(tokenizer, None, data.sentences2 is not None, 128)
     )

@@ -28,10 +28,12 @@ class Teacher:
         rows: the training rows.
         layers: whose hidden states on entry are kept, as bfloat16; none to keep predictions only.
         device: where the model is.
+        predictions: whether to keep those, too.
         batch_size: rows at a time.
 
     Attributes:
-        logits_RC: predictions for each row.
+        logits_RC: predictions for each row; nothing where they are not kept (a decoder's next-token
+            distributions would fill the memory).
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Teacher:
         rows: Rows,
         layers: list[int],
         device: torch.device,
+        *,
+        predictions: bool = True,
         batch_size: int = 64,
     ) -> None:
         self.layers = layers
@@ -52,7 +56,8 @@ class Teacher:
             with torch.no_grad(), entries(layer_modules(adapter, model), layers) as seen:
                 for chosen in in_order(rows.lengths_B, batch_size):
                     inputs = {k: v.to(device) for k, v in rows.batch(chosen)[0].items()}
-                    logits_BC = model(**inputs).logits.float().cpu()
+                    logits = model(**inputs).logits
+                    logits_BC = logits.float().cpu() if predictions else torch.zeros(len(chosen), 1)
                     lengths = inputs["attention_mask"].sum(1).tolist()
                     for place, row in enumerate(chosen):
                         found[int(row)] = logits_BC[place]

@@ -25,15 +25,19 @@ from agent_economy.registry import build
 from agent_economy.runs.files import locked, one_line_if_disk_full
 from agent_economy.runs.runner import Interrupted
 from agent_economy.runs.seeds import seed_for
-from agent_economy.tasks.glue import load_task
 from agent_economy.training.batches import encode_rows, row_limit, shuffled
 from agent_economy.training.bench import Bench
-from agent_economy.training.classifier import load_classifier
+from agent_economy.training.classifier import load_for
 from agent_economy.training.evaluate import Tables, evaluate, write_tables
 from agent_economy.training.folder import TRAIN_RECORD, TrainingFolder
 from agent_economy.training.methods import METHODS
-from agent_economy.training.objective import hidden_distance, logit_distance, task_loss
-from agent_economy.training.parts import digest, limited, split
+from agent_economy.training.objective import (
+    hidden_distance,
+    logit_distance,
+    next_token_loss,
+    task_loss,
+)
+from agent_economy.training.parts import digest, limited, load_part, split
 from agent_economy.training.progress import progress_bar
 from agent_economy.training.schedule import warmth
 from agent_economy.training.settings import TrainSettings
@@ -102,11 +106,11 @@ def _train(
     save_seconds: float,
     console: Console,
 ) -> None:
-    whole, selection = split(load_task(settings.task, "train", data_dir), settings.hold_out)
+    whole, selection = split(load_part(settings.task, "train", data_dir), settings.hold_out)
     data = limited(whole, settings.limit, seed_for(settings.seed, "train", "limit"))
-    development = load_task(settings.task, "validation", data_dir)
+    development = load_part(settings.task, "validation", data_dir)
     accelerator = _accelerator(settings)
-    loaded = load_classifier(settings.model, data)
+    loaded = load_for(settings.model, data)
     model, tokenizer = loaded.model, loaded.tokenizer
     model.to(accelerator.device)
     adapter = adapter_for(model, settings.block_size)
@@ -265,17 +269,19 @@ def _step(
     labels_B = labels_B.to(device)
     with accelerator.autocast(), entries(student.layers, layers) as hidden:
         output, spend = student.run(inputs)
-    loss = settings.task_weight * task_loss(output.logits, labels_B)
-    if teacher is not None:
+    language = student.bench.metric == "perplexity"
+    own = next_token_loss(output.logits, inputs) if language else task_loss(output.logits, labels_B)
+    loss = settings.task_weight * own
+    if teacher is not None and not language:
         theirs_BC = teacher.logits_RC[torch.from_numpy(chosen)].to(device)
         regression = labels_B.is_floating_point()
         loss = loss + settings.logits * logit_distance(
             output.logits, theirs_BC, regression=regression
         )
-        if layers:
-            mask_BL = inputs["attention_mask"].bool()
-            states = [each.to(device) for each in teacher.hidden(chosen)]
-            loss = loss + settings.hidden * hidden_distance(hidden, states, mask_BL)
+    if teacher is not None and layers:
+        mask_BL = inputs["attention_mask"].bool()
+        states = [each.to(device) for each in teacher.hidden(chosen)]
+        loss = loss + settings.hidden * hidden_distance(hidden, states, mask_BL)
     whole = loss + student.penalty(spend)
     (scaler.scale(whole) if scaler is not None else whole).backward()
     student.update(accelerator, scaler, CLIP_NORM)
@@ -292,7 +298,14 @@ def _teach(
         return None
     # A resumed training starts from the same dense folder, so its teacher is the same.
     with console.status("the dense model's outputs"), accelerator.autocast():
-        return Teacher(bench.model, bench.adapter, bench.rows, layers, bench.device)
+        return Teacher(
+            bench.model,
+            bench.adapter,
+            bench.rows,
+            layers,
+            bench.device,
+            predictions=bench.metric != "perplexity",
+        )
 
 
 def _no_number(

@@ -111,12 +111,13 @@ def gated(bench: Bench, gate_YN: Tensor, inputs: dict[str, Any]) -> Any:
 
 def planned_economy(bench: Bench, plan_YN: Tensor, budget: float) -> Economy:
     """An economy in which a static plan's agents serve every token."""
-    from agent_economy.config import EconomyConfig, Named
+    from agent_economy.config import EconomyConfig, MechanismConfig, Named
     from agent_economy.economy import Economy
 
     config = EconomyConfig(
         block_size=bench.settings.block_size,
         budget_fraction=budget,
+        mechanism=MechanismConfig(name="uniform"),  # a plan stands instead of a market
         policy=Named(name="constant"),
         seed=bench.settings.seed,
     )

@@ -29,7 +29,8 @@ class L0Method(Method):
         bench: what all methods start from.
         anneal: share of the training over which the target shrinks to the budget.
         settle: share of the training after which the structure is fixed.
-        gate_learning_rate: of log-odds and multipliers (CoFi: 0.01 to 0.1).
+        gate_learning_rate: of log-odds (CoFi: 0.01 to 0.1).
+        multiplier_rate: of the multipliers; at the gates' own rate they overshoot the target.
     """
 
     name = "l0"
@@ -40,9 +41,11 @@ class L0Method(Method):
         anneal: float = 0.35,
         settle: float = 0.5,
         gate_learning_rate: float = 0.1,
+        multiplier_rate: float = 0.02,
     ) -> None:
         super().__init__(bench)
         self.anneal, self.settle_at, self._rate = anneal, settle, gate_learning_rate
+        self._multiplier_rate = multiplier_rate
         self.gates = L0Gates(bench.flops_YN, bench.adapter.shape.heads)
         self.target = 1.0
 
@@ -68,7 +71,7 @@ class L0Method(Method):
             },
             {
                 "params": list(self.gates.ascending()),
-                "lr": self._rate,
+                "lr": self._multiplier_rate,
                 "weight_decay": 0.0,
                 "maximize": True,
             },

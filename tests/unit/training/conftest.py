@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 torch.set_num_threads(1)
 
@@ -69,3 +75,32 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "mnli" / "dev_matched_a.jsonl").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory, data: Path) -> str:
+    """Two layers with shared keys and values, and some WikiText for it beside the other tasks."""
+    folder = tmp_path_factory.mktemp("decoder")
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocab), "utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocab),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    (data / "wikitext-2").mkdir(exist_ok=True)
+    for part, count in (("train", 40), ("valid", 12)):
+        lines = [
+            f" the film was {GRADES[i % 6]} and the story is very {('bad', 'good')[i % 2]} . " * 5
+            for i in range(count)
+        ]
+        text = " = a film = \n" + "\n".join(lines) + "\n"
+        (data / "wikitext-2" / f"wiki.{part}.tokens").write_text(text, "utf-8")
+    return str(folder)

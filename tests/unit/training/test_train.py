@@ -223,3 +223,19 @@ def test_a_file_in_the_tasks_format_is_scored(tmp_path: Path, teacher: str, data
     own.write_text(own.read_text() + "g\tf\ty\t1\tten\tone\ttwo\n")
     with pytest.raises(EconomyError, match=r"own.csv, line 37: score 'ten'"):
         score_folder(Path(teacher), "stsb", file=own)
+
+
+def test_a_decoder_is_trained_on_text(tmp_path: Path, decoder: str, data: Path) -> None:
+    record = train(
+        settings(decoder, task="wikitext2", learning_rate=5e-3), tmp_path / "m", data_dir=data
+    )
+    assert record["metric"] == "perplexity" and record["score"] > 1
+    table = pd.read_parquet(tmp_path / "m" / "predictions.parquet")
+    assert record["score"] == pytest.approx(np.exp(table["prediction"].sum() / table["label"].sum()))
+    dense = score_folder(Path(decoder), "wikitext2", data_dir=data)
+    again = score_folder(tmp_path / "m", "wikitext2", data_dir=data)
+    assert dense["flops_fraction"] == 1 and again["spend_fraction"] <= 1
+    assert again["score"] == pytest.approx(record["score"], rel=1e-5)
+    assert again["score"] < dense["score"], "half the agents, trained, beat a random model"
+    with pytest.raises(EconomyError, match="looks at later tokens"):
+        train(settings(decoder, "posted", task="wikitext2"), tmp_path / "p", data_dir=data)
