@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from models import (
     AGENTS,
@@ -80,7 +80,6 @@ _MODELS = {
 
 
 @pytest.mark.parametrize("architecture", _MODELS)
-@settings(max_examples=100, deadline=None)
 @given(case=cases())
 @torch.no_grad()
 def test_equals_the_masked_reference(architecture: str, masked: Any, case: Any) -> None:
