@@ -143,7 +143,7 @@ class Tariff:
     def two_sizes(self, *, one_market: bool) -> int | None:
         """How many agents share the first agent's cost, where the others share one cost too.
 
-        None where costs change along a row or there are more than two.
+        None where costs change along a row or there are more than two. ``by_size_N`` says which.
 
         Args:
             one_market: all rows trade in one market, so that costs must not differ between them.
@@ -157,16 +157,22 @@ class Tariff:
         if self.token_flops_BNL.shape[-1] > 1:
             return None, None
         first_BN = flops_BN == flops_BN[:, :1]
-        leading_BN = first_BN.int().cumprod(1).bool()
+        other_B1 = torch.where(first_BN, 0, flops_BN).amax(1, keepdim=True)
         split, even, rest = (
-            leading_BN.sum(1)[0],
-            (leading_BN == leading_BN[:1]).all(),
-            (leading_BN | (flops_BN == flops_BN[:, -1:])).all(),
+            first_BN.sum(1)[0],
+            (first_BN == first_BN[:1]).all(),
+            (first_BN | (flops_BN == other_B1)).all(),
         )
         same = (flops_BN == flops_BN[:1]).all()
         found, per_row, over_rows = torch.stack((split, even & rest, same)).tolist()
         row = int(found) if per_row else None
         return row, row if over_rows else None
+
+    @cached_property
+    def by_size_N(self) -> Int[Tensor, "N"]:
+        """Agents with the first agent's cost, then the others, each in their own order."""
+        flops_N = self.token_flops_BNL[0, :, 0]
+        return (flops_N != flops_N[0]).int().argsort(stable=True)
 
     @cached_property
     def bundle_flops_BUL(self) -> Float[Tensor, "B U L"]:

@@ -110,18 +110,23 @@ class _Kind(NamedTuple):
 
 
 def _exact(lines: Lines, split: int) -> tuple[Tensor, Tensor]:
-    """Winners and what each pays per GFLOP, where the first ``split`` agents are of one size.
+    """Winners and what each pays per GFLOP, where ``split`` agents are of the first one's size.
 
     Money is added up in float64: a payment is a difference of large sums.
     """
     agents = lines.goods.value_BNL.shape[1]
     items = lines.density.shape[-1]
+    by_size_N = lines.goods.tariff.by_size_N
+
+    def placed(x: Tensor, order_N: Tensor) -> Tensor:
+        """The items of a line with its agents in another order."""
+        return x.unflatten(-1, (agents, -1)).index_select(-2, order_N).flatten(-2)
+
+    density, flops = placed(lines.density, by_size_N), placed(lines.flops, by_size_N)
     counts = [items // agents * split, items // agents * (agents - split)]
     kinds = [
-        _Kind.of(density, flops)
-        for density, flops in zip(
-            lines.density.split(counts, -1), lines.flops.split(counts, -1), strict=True
-        )
+        _Kind.of(*each)
+        for each in zip(density.split(counts, -1), flops.split(counts, -1), strict=True)
     ]
     (one, flops_one, _), (two, flops_two, _) = kinds
     total_one, total_two = pad(one.cumsum(-1), (1, 0)), pad(two.cumsum(-1), (1, 0))
@@ -163,6 +168,7 @@ def _exact(lines: Lines, split: int) -> tuple[Tensor, Tensor]:
         price = (pays / kind.flops * FLOPS_PER_GFLOP).to(lines.density.dtype)
         served.append(torch.zeros_like(wins).scatter_(-1, kind.order, wins))
         prices.append(torch.zeros_like(price).scatter_(-1, kind.order, price))
-    chosen = torch.cat(served, -1)
+    back_N = by_size_N.argsort()
+    chosen = placed(torch.cat(served, -1), back_N)
     quote = lines.dearest_unserved(chosen)
-    return chosen, torch.where(chosen, torch.cat(prices, -1), quote)
+    return chosen, torch.where(chosen, placed(torch.cat(prices, -1), back_N), quote)
