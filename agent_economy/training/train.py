@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -25,12 +26,13 @@ from agent_economy.registry import build
 from agent_economy.runs.files import locked, one_line_if_disk_full
 from agent_economy.runs.runner import Interrupted
 from agent_economy.runs.seeds import seed_for
-from agent_economy.training.batches import encode_rows, row_limit, shuffled
+from agent_economy.tasks.data import TaskData
+from agent_economy.training.batches import Rows, encode_rows, row_limit, shuffled
 from agent_economy.training.bench import Bench
 from agent_economy.training.classifier import load_for
 from agent_economy.training.evaluate import Tables, evaluate, write_tables
 from agent_economy.training.folder import TRAIN_RECORD, TrainingFolder
-from agent_economy.training.methods import METHODS
+from agent_economy.training.methods import METHODS, Method
 from agent_economy.training.objective import (
     hidden_distance,
     logit_distance,
@@ -98,34 +100,38 @@ def train(
     return folder.record
 
 
-def _train(
-    settings: TrainSettings,
-    folder: TrainingFolder,
-    resume: bool,
-    data_dir: Path | None,
-    save_seconds: float,
-    console: Console,
-) -> None:
+class _Opened(NamedTuple):
+    """Everything loaded and nothing written."""
+
+    bench: Bench
+    method: Method
+    tokenizer: Any
+    parts: dict[str, TaskData]
+    rows: dict[str, Rows]
+    about: dict[str, Any]
+
+
+def _open(settings: TrainSettings, accelerator: Accelerator, data_dir: Path | None) -> _Opened:
     whole, selection = split(load_part(settings.task, "train", data_dir), settings.hold_out)
-    data = limited(whole, settings.limit, seed_for(settings.seed, "train", "limit"))
-    development = load_part(settings.task, "validation", data_dir)
-    accelerator = _accelerator(settings)
+    parts = {"train": limited(whole, settings.limit, seed_for(settings.seed, "train", "limit"))}
+    if selection is not None:
+        parts["selection"] = selection
+    parts["development"] = load_part(settings.task, "validation", data_dir)
+    data = parts["train"]
     loaded = load_for(settings.model, data)
     model, tokenizer = loaded.model, loaded.tokenizer
     model.to(accelerator.device)
     adapter = adapter_for(model, settings.block_size)
     positions = getattr(model.config, "max_position_embeddings", None)
     limit = row_limit(tokenizer, positions, data.sentences2 is not None, settings.max_tokens)
-    parts = {"train": data, "selection": selection, "development": development}
-    rows = {name: encode_rows(tokenizer, of, limit) for name, of in parts.items() if of is not None}
-    longest = max(int(each.lengths_B.max()) for each in rows.values())
+    rows = {name: encode_rows(tokenizer, of, limit) for name, of in parts.items()}
     bench = Bench(
         settings,
         model,
         adapter,
         rows["train"],
         data.metric,
-        longest,
+        max(int(each.lengths_B.max()) for each in rows.values()),
         reading_of(adapter).pooled,
         accelerator.device,
     )
@@ -137,49 +143,70 @@ def _train(
         "max_tokens": limit,
         "examples": {name: len(each) for name, each in rows.items()},
         "cut": {name: each.cut for name, each in rows.items()},
-        "data_hashes": {name: digest(of) for name, of in parts.items() if of is not None},
+        "data_hashes": {name: digest(of) for name, of in parts.items()},
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
     }
-    with locked(folder.make()):
-        folder.check(resume)
-        if folder.complete:
-            return
-        if warning := folder.begin(about):
-            console.print(warning, style="yellow")
+    return _Opened(bench, method, tokenizer, parts, rows, about)
+
+
+def _train(
+    settings: TrainSettings,
+    folder: TrainingFolder,
+    resume: bool,
+    data_dir: Path | None,
+    save_seconds: float,
+    console: Console,
+) -> None:
+    accelerator = _accelerator(settings)
+    opened = _open(settings, accelerator, data_dir)
+    main = accelerator.is_main_process  # the only one that writes
+    with locked(folder.make()) if main else nullcontext():
+        if main:
+            folder.check(resume)  # another training may have been here while the model was loading
+            if folder.complete:
+                return
+            if warning := folder.begin(opened.about):
+                console.print(warning, style="yellow")
+        accelerator.wait_for_everyone()
         try:
             start = time.monotonic()
-            student = Student(bench, method)
-            losses = (
-                _loop(student, accelerator, folder, save_seconds, console)
-                if method.trains and settings.epochs
-                else _untrained(student)
-            )
-            seconds = time.monotonic() - start
-            economy = student.economy()
-            results: dict[str, Any] = {}
-            tables: dict[str, Tables] = {}
-            for part in ("selection", "development"):
-                if part in rows:
-                    of = parts[part]
-                    assert of is not None
-                    results[part], tables[part] = evaluate(economy, rows[part], of)
-            measured = results["development"]
-            result = {
-                "task": settings.task,
-                "method": settings.method.name,
-                "budget_fraction": economy.market.budget_fraction,
-                **{key: measured[key] for key in ("metric", "score", "n", "spend_fraction")},
-                "parts": results,
-                "train_loss": losses,
-                "train_seconds": round(seconds, 1),
-            }
-            if accelerator.is_main_process:
-                write_tables(folder.folder, tables)
-                folder.finish(lambda at: _write(economy, tokenizer, at), result)
+            student = Student(opened.bench, opened.method)
+            if opened.method.trains and settings.epochs:
+                losses = _loop(student, accelerator, folder, save_seconds, console)
+            else:
+                student.settle(None)
+                losses = []
+            if main:
+                seconds = round(time.monotonic() - start, 1)
+                _finish(student, opened, folder, {"train_loss": losses, "train_seconds": seconds})
         except Exception:
-            folder.discard_if_empty()
+            if main:
+                folder.discard_if_empty()
             raise
+        accelerator.wait_for_everyone()
+
+
+def _finish(
+    student: Student, opened: _Opened, folder: TrainingFolder, trained: dict[str, Any]
+) -> None:
+    """Score all that was not trained on, and close the folder."""
+    economy, settings = student.economy(), opened.bench.settings
+    results: dict[str, Any] = {}
+    tables: dict[str, Tables] = {}
+    for part in [name for name in opened.parts if name != "train"]:
+        results[part], tables[part] = evaluate(economy, opened.rows[part], opened.parts[part])
+    measured = results["development"]
+    result = {
+        "task": settings.task,
+        "method": settings.method.name,
+        "budget_fraction": economy.market.budget_fraction,
+        **{key: measured[key] for key in ("metric", "score", "n", "spend_fraction")},
+        "parts": results,
+        **trained,
+    }
+    write_tables(folder.folder, tables)
+    folder.finish(lambda at: _write(economy, opened.tokenizer, at), result)
 
 
 def _write(economy: Any, tokenizer: Any, at: Path) -> None:
@@ -196,12 +223,6 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
         raise EconomyError(
             f"--precision {settings.precision} cannot be had here ({error}); pass --precision no"
         ) from error
-
-
-def _untrained(student: Student) -> list[float]:
-    """A method that only chooses."""
-    student.settle(None)
-    return []
 
 
 def _loop(
@@ -234,7 +255,9 @@ def _loop(
             torch.manual_seed(seed_for(bench.seed("dropout"), step, rank))
             method.begin(step / steps, step)
             student.set_rates(warmth(step, steps))
-            chosen = batches[place][rank::world] if world > 1 else batches[place]
+            chosen = batches[place]
+            if world > 1 and len(chosen) >= world:  # a last, smaller batch is everybody's
+                chosen = chosen[rank::world]
             loss, spend = _step(student, teacher, chosen, layers, accelerator, scaler)
             if not math.isfinite(loss):
                 raise _no_number(settings, folder, step, steps)
@@ -285,8 +308,13 @@ def _step(
     whole = loss + student.penalty(spend)
     (scaler.scale(whole) if scaler is not None else whole).backward()
     student.update(accelerator, scaler, CLIP_NORM)
+    loss = loss.detach()
+    spend = None if spend is None else spend.detach().to(device)
+    if accelerator.num_processes > 1:  # prices must move alike in all processes
+        loss = accelerator.reduce(loss, "mean")
+        spend = None if spend is None else accelerator.reduce(spend, "mean")
     student.after(spend)
-    return float(loss.detach()), float("nan") if spend is None else float(spend.detach())
+    return float(loss), float("nan") if spend is None else float(spend)
 
 
 def _teach(

@@ -152,7 +152,7 @@ class Posted(PerToken):
     def after(self, flops_fraction: Tensor | None) -> None:
         """The dual step."""
         ratio = float(flops_fraction) / self.budget if flops_fraction is not None else 1.0
-        self.price *= math.exp(self.rate * max(-1.0, min(1.0, ratio - 1)))
+        self.price = self.price * math.exp(self.rate * max(-1.0, min(1.0, ratio - 1)))
 
     def report(self) -> dict[str, float]:
         """Budget, spend and price of the last step."""
