@@ -7,22 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.config import MechanismConfig, Named, WalletConfig
-from agent_economy.costs.tariff import layer_tariff
 from agent_economy.errors import EconomyError
 from agent_economy.metrics.inequality import gini
 from agent_economy.metrics.network import centrality
-from agent_economy.policies.readout import ReadoutPolicy
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
 from simulations.cap_and_trade.config import CapAndTradeConfig
 from simulations.cap_and_trade.network import measured
 from simulations.cap_and_trade.permits import Contracts, PermitSettlement, contracts, used_flops
 from simulations.laboratory.session import Laboratory
+from simulations.laboratory.shares import shares
 from simulations.model import EconomyModel
 
 #: All layers trade in one market, so that every agent may sell to every other.
@@ -122,35 +120,6 @@ def run_cell(session: Laboratory, cell: Cell) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def shares(session: Laboratory, rule: str, seed: int, ahead: bool = True) -> Float64[Tensor, "A"]:
-    """Every agent's share of the permits.
-
-    Args:
-        session: the study.
-        rule: ``equal``, ``cost`` or ``value``.
-        seed: whose calibration values are read.
-        ahead: whether values are those that bids ahead of the pass go by.
-    """
-    layers, shape = len(session.adapter.sites), session.adapter.shape
-    weight_A = torch.ones(layers * shape.agents, dtype=torch.float64)
-    if rule == "cost":
-        row = torch.ones(1, session.config.max_tokens, dtype=torch.bool)
-        tariff = layer_tariff(shape, row)
-        cost_N = tariff.served_flops_BN[0].double()
-        cost_N[: tariff.fee_agents] += tariff.setup_flops_BU[0]
-        weight_A = cost_N.repeat(layers)
-    elif rule == "value":
-        policy = session.calibration(seed).policy(session.config.policy, ahead=ahead)
-        if not isinstance(policy, ReadoutPolicy):
-            raise EconomyError(
-                f"rule 'value' needs a policy with calibrated values, not {policy.name!r}; "
-                "choose policy = 'taylor' or 'fisher'"
-            )
-        # The floor is a fixed share of each agent's mean value on calibration text.
-        weight_A = policy.floor_YN.double().flatten()
-    return weight_A / weight_A.sum()
-
-
 def _model(session: Laboratory, cell: Cell) -> EconomyModel:
     config, rule, seed = session.config, str(cell["rule"]), int(cell["seed"])
     assert isinstance(config, CapAndTradeConfig)
@@ -161,7 +130,9 @@ def _model(session: Laboratory, cell: Cell) -> EconomyModel:
     draws = seed_for(seed, "mesa") % 2**31
     if rule == "auction":
         return EconomyModel(economy, batches, draws)
-    return PermitModel(economy, batches, draws, shares(session, rule, seed), config.matching)
+    return PermitModel(
+        economy, batches, draws, shares(session, rule, seed, ahead=True), config.matching
+    )
 
 
 def _step(model: EconomyModel, step: int) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
 from analysis.figures.base import FIGURES
 from simulations.cap_and_trade import SCENARIO
-from simulations.cap_and_trade.cell import _model, shares
+from simulations.cap_and_trade.cell import _model
 from simulations.cap_and_trade.config import CapAndTradeConfig
 from simulations.cap_and_trade.permits import endowed_flops, matched, paid_credits, used_flops
 from simulations.laboratory.session import Laboratory
+from simulations.laboratory.shares import shares
 
 
 def test_contracts_by_hand() -> None:
@@ -68,7 +69,7 @@ def session(config: CapAndTradeConfig) -> Laboratory:
 
 @pytest.mark.parametrize("rule", ["equal", "cost", "value"])
 def test_permits_are_supply_and_money_stays(session: Laboratory, rule: str) -> None:
-    share_A = shares(session, rule, 0)
+    share_A = shares(session, rule, 0, ahead=True)
     assert float(share_A.sum()) == pytest.approx(1) and (share_A > 0).all()
     model = _model(session, {"rule": rule, "purse": "thin", "seed": 0})
     ledger = model.economy.ledger
