@@ -94,10 +94,16 @@ def trace(
             torch.cat([part.hidden_TD for part in seen]),
             torch.cat([part.gradient_STN for part in seen], 1),
             torch.cat([part.norm_TN for part in seen]),
-            None if seen[0].read_T is None else torch.cat([part.read_T for part in seen]),
+            _joined([part.read_T for part in seen]),
         )
         for seen in layers
     ]
+
+
+def _joined(read: list[Tensor | None]) -> Tensor | None:
+    """Which tokens of all batches are read; None where all are."""
+    given = [read_T for read_T in read if read_T is not None]
+    return torch.cat(given) if given else None
 
 
 def read_ahead(

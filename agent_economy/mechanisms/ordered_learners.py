@@ -94,7 +94,7 @@ class OrderedLearners(PostedPrice):
     def _soft_wants(
         self, goods: Goods, terms: Terms, state: State, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        mean_B1L = goods.tariff.double_BNL.mean(1, keepdim=True) / FLOPS_PER_GFLOP
+        mean_B1L = goods.tariff.double_BNL.mean(1, keepdim=True).clamp(min=1) / FLOPS_PER_GFLOP
         parts = []
         for order_BN1, gain_BNL in self._lines(goods, terms):
             logit_BNL = gain_BNL.cumsum(1) / (temperature * mean_B1L)

@@ -88,7 +88,7 @@ class SparseSoftmax(DivisibleMechanism):
 
         # Between the price at which even a bid of 0 is served whole and the dearest bid.
         high = density.detach().amax(-1, keepdim=True)
-        low = -(1 / steep).amax(-1, keepdim=True).expand_as(high)
+        low = -torch.where(may, 1 / steep, 0.0).amax(-1, keepdim=True).expand_as(high)
         price = clearing_price(relative_excess, high, low)
         shares = torch.where((left > 0) & may, share(price), 0.0)
         return lines.back(shares), lines.price(price.clamp(min=0))
@@ -96,6 +96,6 @@ class SparseSoftmax(DivisibleMechanism):
     def _heat(self, lines: Lines) -> Tensor:
         """``spread`` credits on an agent of mean cost, as a density: no bid has a say in it."""
         goods = lines.goods
-        mean_B1L = goods.tariff.double_BNL.mean(1, keepdim=True) / FLOPS_PER_GFLOP
+        mean_B1L = goods.tariff.double_BNL.mean(1, keepdim=True).clamp(min=1) / FLOPS_PER_GFLOP
         heat = (self.spread / mean_B1L).to(goods.value_BNL.dtype)
         return lines.of(heat.expand(goods.value_BNL.shape))

@@ -120,7 +120,8 @@ def _exact(lines: Lines, split: int) -> tuple[Tensor, Tensor]:
 
     def placed(x: Tensor, order_N: Tensor) -> Tensor:
         """The items of a line with its agents in another order."""
-        return x.unflatten(-1, (agents, -1)).index_select(-2, order_N).flatten(-2)
+        moved: Tensor = x.unflatten(-1, (agents, -1)).index_select(-2, order_N).flatten(-2)
+        return moved
 
     density, flops = placed(lines.density, by_size_N), placed(lines.flops, by_size_N)
     counts = [items // agents * split, items // agents * (agents - split)]
