@@ -79,6 +79,9 @@ def test_a_config_file_and_a_run_s_own_config_run(plugin: Path) -> None:
     assert call("run", "counting", "-o", "one", "--resume") == 0  # complete, with its own config
 
 
+TRAIN = ["train", "--task", "stsb", "--model", "M", "-o", "D"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -95,11 +98,16 @@ def test_a_config_file_and_a_run_s_own_config_run(plugin: Path) -> None:
         (["rnu"], "No such command 'rnu'"),
         (["report", "nowhere", "--bogus"], "No such option"),
         (["bench", "clerng"], "unknown benchmark 'clerng'; did you mean 'clearing'?"),
-        (["bench", "executors"], "'executors' is not there yet"),
-        (["bench", "frontier", "--json"], "'frontier' is not there yet"),
-        (["train", "--task", "stsb", "--budget", "0.25", "-o", "D"], "`train` is not there yet"),
-        (["eval", "M", "--task", "stsb", "--json"], "`eval` is not there yet"),
-        (["compact", "M", "-o", "D", "--format", "onnx"], "`compact` is not there yet"),
+        (["train", "--task", "stsb", "-o", "D"], "'model' is missing"),
+        (["train", "--task", "stb", "--model", "M", "-o", "D"], "unknown task 'stb'; did you mean"),
+        ([*TRAIN, "--budget", "1.5"], "budget: Input should be less than or equal to 1"),
+        ([*TRAIN, "-s", "epoch=3"], "unknown key 'epoch'; did you mean 'epochs'?"),
+        (
+            ["train", "--frontier", "-s", "task=stsb", "-s", "budgets=[2.0]", "-o", "D"],
+            "budgets: 2",
+        ),
+        (["eval", "./M", "--task", "stb", "--json"], "unknown task 'stb'; did you mean 'stsb'?"),
+        (["eval", "./M", "--task", "stsb", "--executor", "fast"], "unknown executor 'fast'"),
         (["dashboard"], "`dashboard` is not there yet"),
     ],
 )
