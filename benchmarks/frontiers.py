@@ -1,25 +1,137 @@
-"""``agent-economy bench frontier``: the STS-B frontier of this machine, trained or taken up again."""
+"""Frontiers: train what is left of one, and write down what it came to.
+
+``agent-economy bench frontier`` trains the STS-B frontier (or takes it up again) and prints its
+verdicts. ``python -m benchmarks.frontiers runs/frontier-stsb`` writes what a frontier's folder holds,
+finished or not, to ``benchmarks/results/<name>.json`` and into ``benchmarks/frontier/Readme.md``.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-CONFIG = Path(__file__).parent / "frontier" / "stsb.toml"
-OUT = Path("runs/frontier-stsb")
-_COLUMNS = ["rival", "budget_fraction", "verdict", "difference", "low", "high", "seeds", "n"]
+HERE = Path(__file__).parent
+CONFIG, OUT = HERE / "frontier" / "stsb.toml", Path("runs/frontier-stsb")
+README, RESULTS = HERE / "frontier" / "Readme.md", HERE / "results"
+PART = "development"
+_VERDICT = ["rival", "budget_fraction", "verdict", "difference", "low", "high", "seeds", "n"]
 
 
 def run(config: Path = CONFIG, out: Path = OUT) -> list[dict[str, Any]]:
     """Train what is left of the frontier and return its verdicts on the development part.
 
-    Days on two cores, about two hours on one GPU; a killed run goes on where it was.
+    Days on two cores, hours on a GPU; a killed run goes on where it was.
     """
     from agent_economy.training.frontier import train_frontier
 
-    train_frontier(config, [], out, 1, resume=True)
-    table = pd.read_parquet(out / "verdicts.parquet")
-    rows = table.loc[table["part"] == "development", _COLUMNS]
-    return [dict(zip(_COLUMNS, row, strict=True)) for row in rows.itertuples(index=False)]
+    train_frontier(config, [], out, 1, resume=out.exists())
+    return _records(_verdicts(pd.read_parquet(out / "verdicts.parquet")))
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """What a frontier's folder came to: scores and spend of every cell, and the verdicts."""
+    from agent_economy.runs.manifest import environment, now
+    from agent_economy.training.frontier_tables import collect
+
+    tables = collect(folder)
+    metrics = tables["metrics"]
+    wide = metrics[metrics["part"] == PART].pivot_table(
+        index=["method", "budget_fraction", "seed"], columns="measure", values="value"
+    )
+    cells = wide[["score", "n", "flops_fraction"]].reset_index()
+    records = [json.loads(path.read_text("utf-8")) for path in folder.glob("cells/*/train.json")]
+    return {
+        "command": f"agent-economy train --frontier -c benchmarks/frontier/{_task(records)}.toml",
+        "date": now(),
+        "commits": sorted({str(each["git_commit"]) for each in records}),
+        **environment(),
+        "task": _task(records),
+        "metric": records[0]["metric"],
+        "cells": _records(cells),
+        "verdicts": _records(_verdicts(tables["verdicts"])),
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Two tables: mean scores over seeds, and verdicts."""
+    cells = pd.DataFrame(result["cells"])
+    means = cells.groupby(["method", "budget_fraction"]).agg(
+        score=("score", "mean"), seeds=("seed", "nunique"), flops=("flops_fraction", "mean")
+    )
+    machine = result["machine"]
+    lines = [
+        f"`{result['command']}`, {machine['cores']} cores of an {machine['cpu']}, "
+        f"{result['date'][:10]}; 100 x {result['metric']}, mean over seeds, {PART} part.",
+        "",
+        "| method | budget | score | share of dense FLOPs | seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for (method, budget), row in means.sort_index(level=1, ascending=False).iterrows():
+        score, flops, seeds = 100 * row["score"], row["flops"], int(row["seeds"])
+        lines.append(f"| {method} | {budget:g} | {score:.1f} | {flops:.3f} | {seeds} |")
+    lines += [
+        "",
+        "| rival | budget | verdict | economy less rival, points (95 %) | seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for each in result["verdicts"]:
+        if each["verdict"] == "not run":
+            continue
+        gap = f"{each['difference']:+.2f} ({each['low']:+.2f} to {each['high']:+.2f})"
+        seeds = int(each["seeds"])
+        lines.append(
+            f"| {each['rival']} | {each['budget_fraction']:g} | {each['verdict']} | {gap} | {seeds} |"
+        )
+    return "\n".join(lines)
+
+
+def replaced(readme: str, task: str, table: str) -> str:
+    """The text with the task's table in its place.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    begin, end = f"<!-- {task} -->", f"<!-- end of {task} -->"
+    before, found, rest = readme.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"no {begin} ... {end} in the Readme")
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def _task(records: list[dict[str, Any]]) -> str:
+    return str(records[0]["task"])
+
+
+def _verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    return table.loc[table["part"] == PART, _VERDICT]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them: numbers that are not there are null."""
+    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
+    return found
+
+
+def main(words: list[str] | None = None) -> None:
+    """Write a frontier down."""
+    from agent_economy.runs.files import write_atomic
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of `agent-economy train --frontier`")
+    result = measured(parser.parse_args(words).folder)
+    table = markdown(result)
+    text = json.dumps(result, indent=1) + "\n"
+    write_atomic(RESULTS / f"frontier-{result['task']}.json", text)
+    write_atomic(README, replaced(README.read_text("utf-8"), result["task"], table))
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
