@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Contributions are measured on every fourth token, in a random projection of so many
 #: dimensions (Johnson and Lindenstrauss 1984).
-_STRIDE, _SKETCH = 4, 32
+STRIDE, _SKETCH = 4, 32
 
 
 class MaskedExecutor(Executor):
@@ -67,7 +67,7 @@ class MaskedExecutor(Executor):
         def added(layer: int, x: Tensor, weight: Tensor) -> Tensor:
             if layer == self.last:
                 return _contribution(x[:, :1], weight, mask_BL[:, :1], past, stride=1)
-            return _contribution(x, weight, mask_BL, past, stride=_STRIDE)
+            return _contribution(x, weight, mask_BL, past, stride=STRIDE)
 
         def on_heads(layer: int, x: Tensor) -> Tensor:
             if layer in gates:

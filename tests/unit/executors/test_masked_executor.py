@@ -29,7 +29,7 @@ def test_contributions_estimate_what_agents_add(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With every token sampled and a wide sketch the estimate meets the explicit norms."""
-    monkeypatch.setattr(masked, "_STRIDE", 1)
+    monkeypatch.setattr(masked, "STRIDE", 1)
     monkeypatch.setattr(masked, "_SKETCH", 20_000)
     model, batch = tiny_model(architecture), tiny_batch()
     adapter = adapter_for(model, BLOCK_SIZE)
