@@ -319,6 +319,9 @@ def evaluate(
         float | None, typer.Option(help="Another budget than the one it was trained for.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Also leave record and tables there.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Data folder; default: AGENT_ECONOMY_DATA, then the hub.")
     ] = None,
@@ -330,7 +333,7 @@ def evaluate(
     from agent_economy.training.score import score_folder
 
     result = score_folder(
-        model_dir, task, file=file, executor=executor, budget=budget, data_dir=data_dir
+        model_dir, task, file=file, executor=executor, budget=budget, data_dir=data_dir, out=out
     )
     if as_json:
         typer.echo(json.dumps(result))

@@ -1,8 +1,9 @@
 """Frontiers: train what is left of one, and write down what it came to.
 
 ``agent-economy bench frontier`` trains the STS-B frontier (or takes it up again) and prints its
-verdicts. ``python -m benchmarks.frontiers runs/frontier-stsb`` writes what a frontier's folder holds,
-finished or not, to ``benchmarks/results/<name>.json`` and into ``benchmarks/frontier/Readme.md``.
+verdicts. ``python -m benchmarks.frontiers runs/frontier-stsb`` writes what a frontier's folder
+holds, finished or not, to ``benchmarks/results/<name>.json`` and into
+``benchmarks/frontier/Readme.md``.
 """
 
 from __future__ import annotations
@@ -82,10 +83,8 @@ def markdown(result: dict[str, Any]) -> str:
         if each["verdict"] == "not run":
             continue
         gap = f"{each['difference']:+.2f} ({each['low']:+.2f} to {each['high']:+.2f})"
-        seeds = int(each["seeds"])
-        lines.append(
-            f"| {each['rival']} | {each['budget_fraction']:g} | {each['verdict']} | {gap} | {seeds} |"
-        )
+        where = f"{each['rival']} | {each['budget_fraction']:g}"
+        lines.append(f"| {where} | {each['verdict']} | {gap} | {int(each['seeds'])} |")
     return "\n".join(lines)
 
 

@@ -66,7 +66,9 @@ class LearnedPolicy(Policy):
 
         ``training`` starts from real costs; this makes the policy usable like any other.
         """
-        score_YN = torch.stack([layer.gradient_STN.square().mean((0, 1)) for layer in trace])
+        score_YN = torch.stack(
+            [layer.served().gradient_STN.square().mean((0, 1)) for layer in trace]
+        )
         ones_YN = torch.full_like(score_YN, 1e-3)
         self.start(ranked(score_YN), ones_YN, trace[0].hidden_TD.shape[1])
 

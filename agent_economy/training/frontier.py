@@ -63,6 +63,9 @@ class FrontierSettings(StrictModel):
         budgets: agent FLOPs over the dense model's.
         rivals: whom the economy meets.
         economy: the variant that stands in the tables as ``market``, declared here beforehand.
+        many: options of one more economy whose budget is drawn batch by batch (``budgets``: from,
+        to);
+            the one model then stands in the tables as ``market_many`` at every budget.
         dense: how the dense models are made.
         train: settings of all trainings, see ``TrainSettings``.
         epochs: other numbers of epochs by budget, for all methods alike: ``{"0.25" = 16}``.
@@ -75,6 +78,7 @@ class FrontierSettings(StrictModel):
     budgets: list[float] = Field([0.6, 0.4, 0.25, 0.15], min_length=1)
     rivals: list[str] = Field(list(RIVALS))
     economy: Named = Named(name="market")
+    many: dict[str, Any] | None = None
     dense: DenseSettings = DenseSettings()
     train: dict[str, Any] = Field(default_factory=dict)
     epochs: dict[str, int] = Field(default_factory=dict)
@@ -152,6 +156,23 @@ def _jobs(settings: FrontierSettings, out: Path) -> list[Job]:
             for method, named in menu.items():
                 if method not in DENSE:
                     jobs.append(_cell(settings, out, method, named, budget, seed))
+        if settings.many is not None:
+            jobs += _many(settings, out, seed)
+    return jobs
+
+
+def _many(settings: FrontierSettings, out: Path, seed: int) -> list[Job]:
+    """One model for many budgets, and its score at each of them."""
+    from agent_economy.runs.sweep import Job
+
+    named, one = Named(name="market", options=settings.many or {}), f"many-{seed}"
+    trained = _cell(settings, out, "many", named, max(settings.budgets), seed)
+    jobs = [Job(one, (*_command("train", out, one), *trained.argv[7:]), trained.after)]
+    for budget in settings.budgets:
+        name = f"market_many-{budget:g}-{seed}"
+        words = ["--task", settings.task, "--budget", f"{budget:g}", "-o", str(out / CELLS / name)]
+        verb = (sys.executable, "-m", "agent_economy", "eval", str(out / CELLS / one))
+        jobs.append(Job(name, (*verb, *words), after=(one,)))
     return jobs
 
 

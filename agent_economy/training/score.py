@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,9 +18,13 @@ from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.policies.learned import LearnedPolicy
 from agent_economy.rivals import Allowance
+from agent_economy.runs.files import names_in, write_atomic
+from agent_economy.runs.manifest import environment, now
+from agent_economy.runs.reader import COMPLETE
 from agent_economy.training.batches import Rows, encode_rows, in_order, row_limit
 from agent_economy.training.classifier import load_for
-from agent_economy.training.evaluate import BATCH_SIZE, evaluate
+from agent_economy.training.evaluate import BATCH_SIZE, Tables, evaluate, write_tables
+from agent_economy.training.folder import TRAIN_RECORD
 from agent_economy.training.methods.per_token import post_price
 from agent_economy.training.methods.standing import standing_plan
 from agent_economy.training.parts import load_part, read_part
@@ -44,6 +49,7 @@ def score_folder(
     executor: str = "masked",
     budget: float | None = None,
     data_dir: Path | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """What a model gets right, what it spends and how long it takes.
 
@@ -55,6 +61,8 @@ def score_folder(
         executor: ``masked``, ``routed`` or ``compacted``; they agree on outputs and FLOPs.
         budget: clear at another budget than the saved one.
         data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
+        out: leave the record and the tables of a training's folder there, so that a frontier can
+            hold one model at many budgets.
 
     Returns:
         ``task, metric, score, n, flops_per_token, flops_fraction, latency_ms_per_example,
@@ -73,7 +81,9 @@ def score_folder(
     rows = encode_rows(loaded.tokenizer, data, limit)
     if budget is not None and budget != economy.market.budget_fraction:
         clear_at(economy, budget, rows, lambda: _training_rows(task, loaded.tokenizer, data_dir))
-    result, _ = evaluate(economy, rows, data, attention=False)
+    result, tables = evaluate(economy, rows, data, attention=out is not None)
+    if out is not None:
+        _write(out, task, result, tables)
     fast = _executor(economy, executor)
     ms, ratio = latency(economy, fast, rows)
     keys = ("metric", "score", "n", "flops_per_token", "flops_fraction")
@@ -87,6 +97,24 @@ def score_folder(
         "spend_fraction": result["spend_fraction"],
         "seed": economy.config.seed,
     }
+
+
+def _write(out: Path, task: str, result: dict[str, Any], tables: Tables) -> None:
+    """What `train` leaves of a model's scores, the model itself apart."""
+    if names_in(out) - {TRAIN_RECORD, "predictions.parquet", "attention.parquet"}:
+        raise EconomyError(f"{out} holds other files; choose another -o")
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(out, {"development": tables})
+    record = {
+        "status": COMPLETE,
+        "task": task,
+        **{key: result[key] for key in ("metric", "score", "n")},
+        **{key: result[key] for key in ("budget_fraction", "spend_fraction")},
+        "parts": {"development": result},
+        **environment(),
+        "ended": now(),
+    }
+    write_atomic(out / TRAIN_RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def saved_economy(folder: Path, model: Any) -> Economy:

@@ -38,9 +38,11 @@ def test_committed_frontiers_are_made_of_sound_cells(path: Path) -> None:
     dense = [rival for rival in settings.rivals if rival in ("dense", "dense_on")]
     others = len(settings.rivals) + 1 - len(dense)
     per_seed = 1 + len(dense) + others * len(settings.budgets)
+    if settings.many is not None:
+        per_seed += 1 + len(settings.budgets)
     assert len(jobs) == per_seed * len(settings.seeds)
     for job in jobs:
-        if "train" not in job.argv:
+        if "train" not in job.argv or job.name.startswith("many-"):
             continue
         words = [word for word, flag in zip(job.argv[1:], job.argv, strict=False) if flag == "-s"]
         made = load_toml(TrainSettings, None, words)  # what the cell's command line comes to
@@ -61,6 +63,7 @@ def test_a_frontier_from_nothing_to_verdicts(tmp_path: Path, encoder: str, data:
         f"dense.model={encoder}",
         "dense.epochs=4",
         "dense.learning_rate=3e-3",
+        "many={budgets = [0.3, 0.8]}",
         "train={epochs = 1, block_size = 16, evidence = 16, batch_size = 16}",
     ]
     train_frontier(None, wishes, out, 2, data_dir=data)
@@ -70,6 +73,9 @@ def test_a_frontier_from_nothing_to_verdicts(tmp_path: Path, encoder: str, data:
     assert set(verdicts.loc[verdicts["rival"] == "l0", "verdict"]) == {"not run"}
     record = json.loads((out / "cells" / "market-0.5-0" / "train.json").read_text())
     assert record["parts"]["development"]["flops_fraction"] <= 0.5
+    # One model stands in the tables at every budget; a rival for the verdicts like any other.
+    many = verdicts[(verdicts["rival"] == "market_many") & (verdicts["part"] == "development")]
+    assert list(many["budget_fraction"]) == [0.5] and many["verdict"].item() != "not run"
     # It may grow, and what is done is not done again.
     before = (out / "cells" / "market-0.5-0" / "train.json").read_bytes()
     train_frontier(None, [*wishes, "budgets=[0.5, 0.7]"], out, 2, resume=True, data_dir=data)
