@@ -417,12 +417,15 @@ class Market:
             supply_B = torch.stack([self._on_offer(y).sum(1) for y in layers]).sum(0)
             spent = [each.spend_flops for each in self.clearings if each is not None]
             return (torch.stack(spent).sum(0) <= supply_B).all()
-        if not self.mechanism.guarantees.feasible:  # held to its budget over many forwards
-            return torch.ones_like(self._sound)
         return self._keeps(clearing.spend_flops, self._on_offer(layer))
 
     def _keeps(self, spend: Tensor, supply_BL: Tensor) -> Tensor:
-        """Whether spend keeps to supply in the mechanism's scope; soft gates to rounding."""
+        """Whether spend keeps to supply in the mechanism's scope; soft gates to rounding.
+
+        A mechanism that does not promise it is held to its budget over many forwards, elsewhere.
+        """
+        if not self.mechanism.guarantees.feasible:
+            return torch.ones_like(self._sound)
         scope = self.mechanism.scope
         supply = supply_BL if scope == "token" else supply_BL.sum(1)
         supply = supply.sum(0, keepdim=True) if scope == "batch" else supply

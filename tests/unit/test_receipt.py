@@ -79,7 +79,8 @@ def by_hand(architecture: str, receipt: Receipt, layer: int) -> int:
         (architecture, mechanism, scope)
         for architecture in ("bert", "gpt2", "llama")
         for mechanism, scope in MARKETS
-        if architecture not in DECODERS or MECHANISMS.get(mechanism)(scope).guarantees.causal
+        if MECHANISMS.get(mechanism)(scope).guarantees.feasible
+        and (architecture not in DECODERS or MECHANISMS.get(mechanism)(scope).guarantees.causal)
     ],
 )
 @torch.no_grad()

@@ -63,7 +63,8 @@ def test_a_joint_market_keeps_to_the_supply_of_all_layers(
     for budget in (0.9, 0.5, 0.15):
         economy.market.budget_fraction = budget
         receipt = economy(**batch).receipt
-        assert receipt.spend_flops <= receipt.supply_flops
+        if economy.market.mechanism.guarantees.feasible:
+            assert receipt.spend_flops <= receipt.supply_flops
         # Where supply cannot pay for a market none is run, and nothing is traced.
         traced = timing == "trace" and any(economy.market.run_Y)
         assert receipt.trace_flops == (receipt.dense_flops if traced else 0)
