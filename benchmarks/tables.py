@@ -21,17 +21,17 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n\n".join([*parts, _solvers(result["rows"])])
 
 
-def replaced(document: str, text: str) -> str:
-    """The document with what stands between the two marks replaced.
+def replaced(document: str, text: str, first: str = BEGIN, last: str = END) -> str:
+    """The document with what stands between two marks replaced.
 
     Raises:
         EconomyError: the marks are not there.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = document.partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise EconomyError(f"no place for the tables: put {BEGIN!r} and {END!r} into the document")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+        raise EconomyError(f"no place for the tables: put {first!r} and {last!r} into the document")
+    return f"{before}{first}\n{text}\n{last}{after}"
 
 
 def verdicts(rows: list[Row]) -> list[dict[str, Any]]:

@@ -164,7 +164,8 @@ class RoutedAttention(nn.Module):
         """Group by group -> (B, l, U, K)."""
         context, (total, width) = passage.context, (self.shape.kv_heads, self.shape.head_dim)
         shape = context.rows, context.length, total, width
-        if context.is_full and len(units) == 1 and len(units[0].agents) == total:
+        alone = len(units) == 1 and units[0].token_X is None
+        if alone and context.is_full and len(units[0].agents) == total:
             return flat.view(shape)
         laid = flat.new_zeros(context.rows * context.length, total, width)
         for group, part in zip(units, parts(flat, self._slices[1], units), strict=True):

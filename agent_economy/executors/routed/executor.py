@@ -105,7 +105,7 @@ class RoutedExecutor(Executor):
     def _measured(self, batch: dict[str, Any], market: Gatekeeper) -> tuple[Any, Receipt]:
         """Try every path on this shape, then keep to the fastest."""
         weight = next(self.adapter.model.parameters())
-        ways = ("masked", "routed")
+        ways: tuple[str, ...] = ("masked", "routed")
         if weight.is_cuda and can_group(weight):
             ways = (*ways, "grouped")
         choice = self._choices.setdefault(ways, Choice(ways))

@@ -52,7 +52,7 @@ def group_agents(
         everywhere: share of the tokens from which on an agent runs on all of them.
         merge: put other agents that serve the same tokens together; else each is alone.
     """
-    tokens, agents = served_TA.shape
+    tokens = len(served_TA)
     # Equal sets have equal sums of random numbers; different ones practically never do.
     generator = torch.Generator().manual_seed(tokens)
     key_T1 = torch.randint(2**62, (tokens, 1), generator=generator).to(served_TA.device)
