@@ -17,6 +17,9 @@ from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method
 from agent_economy.training.schedule import annealed, geometric
 
+_READ_STEP = 4.0
+"""Adam's step of a matrix that reads hidden states, times their width, over that of other gates."""
+
 #: Wallets that bind would turn a shortage of credits into one of compute: here FLOPs alone do.
 _DEEP_POCKETS = WalletConfig(endowment_credits=1e15, income=Named(name="flat"))
 
@@ -95,6 +98,15 @@ class PerToken(Method):
         receipt = output.receipt
         self._spend = receipt.flops_fraction
         return output, torch.tensor(self._spend)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What reads hidden states steps by less: all of its inputs add up in one bid."""
+        rate, width = self.bench.settings.gate_learning_rate, self.bench.adapter.shape.hidden
+        own = [(name, each) for name, each in self.named_parameters() if each.requires_grad]
+        reads = [each for name, each in own if "weight" in name]
+        rest = [each for name, each in own if "weight" not in name]
+        steps = ((rest, rate), (reads, rate * _READ_STEP / width))
+        return [{"params": p, "lr": lr, "weight_decay": 0.0} for p, lr in steps if p]
 
     def report(self) -> dict[str, float]:
         """Budget and spend of the last step."""
