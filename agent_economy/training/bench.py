@@ -126,11 +126,13 @@ class Bench:
 
     @cached_property
     def _batches(self) -> list[dict[str, Any]]:
-        """Some training rows with their labels."""
+        return self.sample(self.settings.evidence)
+
+    def sample(self, count: int) -> list[dict[str, Any]]:
+        """Batches of so many training rows with their labels; all rows where there are fewer."""
         settings = self.settings
         draw = np.random.default_rng(self.seed("evidence"))
-        count = min(settings.evidence, len(self.rows))
-        chosen = np.sort(draw.choice(len(self.rows), count, replace=False))
+        chosen = np.sort(draw.permutation(len(self.rows))[:count])
         batches = []
         for places in in_order(self.rows.lengths_B[chosen], settings.batch_size):
             inputs, labels_B = self.rows.batch(chosen[places])

@@ -36,7 +36,7 @@ EXECUTORS = ("masked", "routed", "compacted")
 RULES = "economy.json"
 _ROUNDS, _TIMED = 7, 4
 """Interleaved rounds, and batches of a round, of a latency reading."""
-_POSTING_ROWS = 512
+_POSTING_ROWS = 2048
 
 Run = Callable[[dict[str, Any]], Any]
 

@@ -20,6 +20,9 @@ from agent_economy.training.schedule import annealed, geometric
 _READ_STEP = 4.0
 """Adam's step of a matrix that reads hidden states, times their width, over that of other gates."""
 
+_POSTING_ROWS = 2048
+"""Training rows that the last price is set on: it has to hold on others to half a percent."""
+
 #: Wallets that bind would turn a shortage of credits into one of compute: here FLOPs alone do.
 _DEEP_POCKETS = WalletConfig(endowment_credits=1e15, income=Named(name="flat"))
 
@@ -174,7 +177,7 @@ class Posted(PerToken):
         """The trained economy at the lowest price that keeps to the budget on training rows."""
         economy = super().economy()
         budget = self.bench.settings.budget * (1 - self.slack)
-        post_price(economy, self.bench.evidence.batches, budget)
+        post_price(economy, self.bench.sample(_POSTING_ROWS), budget)
         return economy
 
 
