@@ -31,6 +31,7 @@ SHAPES = {
 }
 #: (rows, tokens in each)
 BATCHES = ((1, 16), (4, 16), (1, 64), (8, 64), (32, 64), (2, 256), (8, 256))
+_QUICK = ((1, 8), (2, 16))
 
 
 def rows(*, quick: bool = False) -> list[dict[str, Any]]:
@@ -40,20 +41,20 @@ def rows(*, quick: bool = False) -> list[dict[str, Any]]:
     note(f"{threads} thread{'s' if threads > 1 else ''}")
     found = []
     for name, shape in SHAPES.items():
-        for batch in BATCHES[1:3] if quick else BATCHES:
-            found += _readings(name, shape, batch, rounds=2 if quick else 15)
+        for batch in _QUICK if quick else BATCHES:
+            found += _readings(name, shape, batch, quick=quick)
     return found
 
 
 def _readings(
-    name: str, shape: LayerShape, batch: tuple[int, int], rounds: int
+    name: str, shape: LayerShape, batch: tuple[int, int], *, quick: bool
 ) -> list[dict[str, Any]]:
     tokens, context = batch[0] * batch[1], batch[1]
     candidates, counts, sizes = _candidates(shape, batch)
     # Short calls are repeated until a reading takes long enough for the clock.
-    repeat = {kind: max(1, 4096 // tokens) for kind in candidates}
+    repeat = {kind: 1 if quick else max(1, 4096 // tokens) for kind in candidates}
     readings = interleaved(
-        candidates, rounds=rounds, repeat=repeat, say=f"{name}, {batch[0]} x {batch[1]}"
+        candidates, rounds=2 if quick else 15, repeat=repeat, say=f"{name}, {batch[0]} x {batch[1]}"
     )
     return [
         {
