@@ -18,7 +18,7 @@ from agent_economy.executors.hooks import watched
 from agent_economy.executors.masked import MaskedExecutor, cached_tokens, token_mask
 from agent_economy.executors.reading import reading_of
 from agent_economy.executors.routed.attention import RoutedAttention
-from agent_economy.executors.routed.choice import Choice
+from agent_economy.executors.routed.choice import TRIALS, Choice
 from agent_economy.executors.routed.ffn import RoutedReading, RoutedWriting
 from agent_economy.executors.routed.passage import Passage, Ways
 from agent_economy.executors.routed.past import Pasts
@@ -130,6 +130,17 @@ class RoutedExecutor(Executor):
         key = self._shape_of(batch, market)
         made = (choice.made(key) for choice in self._choices.values())
         return next((path for path in made if path is not None), None)
+
+    def settle(self, batch: dict[str, Any], market: Gatekeeper) -> str | None:
+        """Run a batch until its path is chosen, as before timing it; returns the path.
+
+        None where there is nothing to choose: the path is given, or the batch cannot be routed.
+        """
+        for _ in range(4 * TRIALS):
+            if self.path != "auto" or self.chosen(batch, market) is not None:
+                break
+            self.run(batch, market)
+        return self.chosen(batch, market)
 
     def _why_not(self, batch: dict[str, Any], market: Gatekeeper) -> str | None:
         """Why this very forward cannot be routed."""

@@ -288,6 +288,9 @@ def test_auto_settles_on_one_path_for_each_shape() -> None:
         torch.testing.assert_close(found[real_BL], expected[real_BL], rtol=1e-4, atol=1e-4)
     assert routed.chosen(batch, market) in ("masked", "routed")
     assert routed.chosen(tiny_batch((30, 20)), market) is None
+    again = RoutedExecutor(adapter)
+    assert again.settle(batch, market) == again.chosen(batch, market) is not None
+    assert RoutedExecutor(adapter, path="routed").settle(batch, market) is None
 
 
 @torch.no_grad()
