@@ -274,7 +274,8 @@ def train(
 ) -> None:
     """Train a model under a compute budget, or a whole frontier of them.
 
-    Prints the folder, the score on the development part and the share of FLOPs that was spent.
+    Prints the folder, the score on the development part (on the rows kept apart where there are
+    any) and the share of FLOPs that was spent.
 
     Example: agent-economy train --task stsb --model runs/stsb --budget 0.25 -o runs/stsb-25
     """
@@ -301,7 +302,7 @@ def train(
 
     settings = load_toml(TrainSettings, config, overrides)
     record = make(settings, out, resume=resume, data_dir=data_dir)
-    measured = record["parts"]["development"]
+    (measured,) = record["parts"].values()
     score = f"{record['metric']} {record['score']:.4f} on {record['n']} examples"
     spend = f"{measured['flops_fraction']:.4f} of dense FLOPs"
     typer.echo(f"{out}  {settings.task}  {score} at {spend}")

@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.tables import replaced
+
 HERE = Path(__file__).parent
 CONFIG, OUT = HERE / "frontier" / "stsb.toml", Path("runs/frontier-stsb")
 README, RESULTS = HERE / "frontier" / "Readme.md", HERE / "results"
@@ -88,20 +90,6 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def replaced(readme: str, task: str, table: str) -> str:
-    """The text with the task's table in its place.
-
-    Raises:
-        ValueError: there is no such place.
-    """
-    begin, end = f"<!-- {task} -->", f"<!-- end of {task} -->"
-    before, found, rest = readme.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"no {begin} ... {end} in the Readme")
-    return f"{before}{begin}\n{table}\n{end}{after}"
-
-
 def _task(records: list[dict[str, Any]]) -> str:
     return str(records[0]["task"])
 
@@ -128,7 +116,8 @@ def main(words: list[str] | None = None) -> None:
     table = markdown(result)
     text = json.dumps(result, indent=1) + "\n"
     write_atomic(RESULTS / f"frontier-{result['task']}.json", text)
-    write_atomic(README, replaced(README.read_text("utf-8"), result["task"], table))
+    marks = f"<!-- {result['task']} -->", f"<!-- end of {result['task']} -->"
+    write_atomic(README, replaced(README.read_text("utf-8"), table, *marks))
     print(table)
 
 

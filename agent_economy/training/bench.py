@@ -38,7 +38,8 @@ class Bench:
         adapter: where its agents live.
         rows: the training rows.
         metric: how the task is scored.
-        longest: tokens of the longest row that the model will meet.
+        shortest: tokens of the shortest row that the model will meet.
+        longest: tokens of the longest.
         pooled: whether only the first token of the last layer is read.
         device: where the model is.
     """
@@ -48,6 +49,7 @@ class Bench:
     adapter: Adapter
     rows: Rows
     metric: str
+    shortest: int
     longest: int
     pooled: bool
     device: torch.device
@@ -60,11 +62,6 @@ class Bench:
     def layers(self) -> int:
         """How many."""
         return len(self.adapter.sites)
-
-    @cached_property
-    def shortest(self) -> int:
-        """Tokens of the shortest row."""
-        return int(self.rows.lengths_B.min())
 
     @cached_property
     def typical(self) -> int:

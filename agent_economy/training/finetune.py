@@ -97,7 +97,7 @@ def _finetune(
     console: Console,
 ) -> None:
     whole, _ = split(load_task(settings.task, "train", data_dir), settings.hold_out)
-    train = limited(whole, settings.limit, seed_for(settings.seed, "finetune", "limit"))
+    train = limited(whole, settings.limit, seed_for(settings.seed, "limit"))
     development = load_task(settings.task, "validation", data_dir)
     torch.manual_seed(seed_for(settings.seed, "finetune", "head"))
     encoder = load_encoder(settings.model)

@@ -24,7 +24,7 @@ from agent_economy.runs.reader import COMPLETE
 from agent_economy.training.batches import Rows, encode_rows, in_order, row_limit
 from agent_economy.training.classifier import load_for
 from agent_economy.training.evaluate import BATCH_SIZE, Tables, evaluate, write_tables
-from agent_economy.training.folder import TRAIN_RECORD
+from agent_economy.training.folder import FINETUNE_RECORD, TRAIN_RECORD
 from agent_economy.training.methods.per_token import post_price
 from agent_economy.training.methods.standing import standing_plan
 from agent_economy.training.parts import load_part, read_part
@@ -37,6 +37,8 @@ RULES = "economy.json"
 _ROUNDS, _TIMED = 7, 4
 """Interleaved rounds, and batches of a round, of a latency reading."""
 _POSTING_ROWS = 2048
+_SETTLING = 16
+"""Rounds before the readings, in which a routed executor finds its path."""
 
 Run = Callable[[dict[str, Any]], Any]
 
@@ -75,9 +77,12 @@ def score_folder(
         raise unknown("executor", executor, EXECUTORS)
     data = read_part(task, file) if file else load_part(task, "validation", data_dir)
     loaded = load_for(str(model_dir), data)
+    loaded.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     economy = saved_economy(model_dir, loaded.model)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    limit = row_limit(loaded.tokenizer, positions, data.sentences2 is not None, None)
+    limit = row_limit(
+        loaded.tokenizer, positions, data.sentences2 is not None, _max_tokens(model_dir)
+    )
     rows = encode_rows(loaded.tokenizer, data, limit)
     if budget is not None and budget != economy.market.budget_fraction:
         clear_at(economy, budget, rows, lambda: _training_rows(task, loaded.tokenizer, data_dir))
@@ -85,7 +90,7 @@ def score_folder(
     if out is not None:
         _write(out, task, result, tables)
     fast = _executor(economy, executor)
-    ms, ratio = latency(economy, fast, rows)
+    ms, ratio = latency(economy, fast, rows, settles=executor == "routed")
     keys = ("metric", "score", "n", "flops_per_token", "flops_fraction")
     return {
         "task": task,
@@ -97,6 +102,14 @@ def score_folder(
         "spend_fraction": result["spend_fraction"],
         "seed": economy.config.seed,
     }
+
+
+def _max_tokens(model_dir: Path) -> int | None:
+    """The longest row that the model was trained on, where a training says so."""
+    for name in (TRAIN_RECORD, FINETUNE_RECORD):
+        if (model_dir / name).is_file():
+            return int(json.loads((model_dir / name).read_text("utf-8"))["max_tokens"])
+    return None
 
 
 def _write(out: Path, task: str, result: dict[str, Any], tables: Tables) -> None:
@@ -195,13 +208,15 @@ def _executor(economy: Economy, name: str) -> Run:
     if name == "routed":
         from agent_economy.executors.routed import RoutedExecutor
 
-        routed = RoutedExecutor(economy.adapter)
+        routed = RoutedExecutor(economy.adapter, masked=economy.executor)
         return lambda batch: routed.run(batch, economy.market)[0]
     return lambda batch: economy(**batch)
 
 
 @torch.no_grad()
-def latency(economy: Economy, fast: Run, rows: Rows) -> tuple[float, float]:
+def latency(
+    economy: Economy, fast: Run, rows: Rows, *, settles: bool = False
+) -> tuple[float, float]:
     """Median milliseconds per example, and the median over rounds of its ratio to dense.
 
     Batches of `BATCH_SIZE` rows of about equal length, spread over all lengths; dense and executor
@@ -216,6 +231,10 @@ def latency(economy: Economy, fast: Run, rows: Rows) -> tuple[float, float]:
     ]
     count = sum(len(batch["input_ids"]) for batch in taken)
     own, ratios = [], []
+    # One round is not counted; an executor that tries its paths needs some more to choose.
+    for _ in range(_SETTLING if settles else 0):
+        with economy.trying():
+            _seconds(fast, taken, device)
     dense = economy.model
     with economy.trying():
         for _ in range(_ROUNDS + 1):

@@ -83,8 +83,13 @@ class Student:
         for group in self.optimiser.param_groups:
             group["lr"] = group["height"] * warmth
 
-    def update(self, accelerator: Accelerator, scaler: Any, clip_norm: float) -> None:
-        """One step down the gradient, averaged over processes, the model's clipped."""
+    def update(self, accelerator: Accelerator, scaler: Any, clip_norm: float) -> bool:
+        """One step down the gradient, averaged over processes, the model's clipped.
+
+        Returns:
+            Whether it was made: never along a gradient that is no number. (Half precision's
+            scaler skips such steps by itself and lowers its scale.)
+        """
         if scaler is not None:
             scaler.unscale_(self.optimiser)
         if accelerator.num_processes > 1:
@@ -92,13 +97,16 @@ class Student:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         parameter.grad = accelerator.reduce(parameter.grad, "mean")
-        nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        if scaler is None and not norm.isfinite():
+            return False
         if scaler is not None:
             scaler.step(self.optimiser)
             scaler.update()
         else:
             self.optimiser.step()
         self.optimiser.zero_grad()
+        return True
 
     # --- the plan ----------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ Where a method has settled on a static plan, the training goes on with a physica
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from contextlib import nullcontext
@@ -31,7 +33,7 @@ from agent_economy.training.batches import Rows, encode_rows, row_limit, shuffle
 from agent_economy.training.bench import Bench
 from agent_economy.training.classifier import load_for
 from agent_economy.training.evaluate import Tables, evaluate, write_tables
-from agent_economy.training.folder import TRAIN_RECORD, TrainingFolder
+from agent_economy.training.folder import FINETUNE_RECORD, TRAIN_RECORD, TrainingFolder
 from agent_economy.training.methods import METHODS, Method
 from agent_economy.training.objective import (
     hidden_distance,
@@ -94,8 +96,8 @@ def train(
         raise Interrupted("interrupted; repeat the command with --resume to go on") from None
     except torch.OutOfMemoryError as error:
         raise EconomyError(
-            f"the device ran out of memory; lower --batch-size {settings.batch_size} or "
-            "--max-tokens, or pass --precision bf16"
+            f"the device ran out of memory; lower -s batch_size={settings.batch_size} or "
+            "-s max_tokens, or pass --precision bf16"
         ) from error
     return folder.record
 
@@ -113,7 +115,7 @@ class _Opened(NamedTuple):
 
 def _open(settings: TrainSettings, accelerator: Accelerator, data_dir: Path | None) -> _Opened:
     whole, selection = split(load_part(settings.task, "train", data_dir), settings.hold_out)
-    parts = {"train": limited(whole, settings.limit, seed_for(settings.seed, "train", "limit"))}
+    parts = {"train": limited(whole, settings.limit, seed_for(settings.seed, "limit"))}
     if selection is not None:
         parts["selection"] = selection
     parts["development"] = load_part(settings.task, "validation", data_dir)
@@ -131,6 +133,7 @@ def _open(settings: TrainSettings, accelerator: Accelerator, data_dir: Path | No
         adapter,
         rows["train"],
         data.metric,
+        min(int(each.lengths_B.min()) for each in rows.values()),
         max(int(each.lengths_B.max()) for each in rows.values()),
         reading_of(adapter).pooled,
         accelerator.device,
@@ -143,11 +146,34 @@ def _open(settings: TrainSettings, accelerator: Accelerator, data_dir: Path | No
         "max_tokens": limit,
         "examples": {name: len(each) for name, each in rows.items()},
         "cut": {name: each.cut for name, each in rows.items()},
-        "data_hashes": {name: digest(of) for name, of in parts.items()},
+        "data_hashes": {
+            **{name: digest(of) for name, of in parts.items()},
+            "teacher": _teacher_digest(settings),
+        },
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
     }
     return _Opened(bench, method, tokenizer, parts, rows, about)
+
+
+def _teacher_digest(settings: TrainSettings) -> str:
+    """Of the weights that the training starts from; they must have seen no selection rows.
+
+    Raises:
+        EconomyError: the dense model was fine-tuned on rows that are kept apart here.
+    """
+    folder = Path(settings.model)
+    record = folder / FINETUNE_RECORD
+    if record.is_file():
+        theirs = json.loads(record.read_text("utf-8"))["settings"].get("hold_out", 0.0)
+        if settings.hold_out and theirs != settings.hold_out:
+            raise EconomyError(
+                f"the dense model in {folder} was trained with hold-out {theirs:g}, so it has seen "
+                f"the rows that {settings.hold_out:g} keeps apart; fine-tune one with --hold-out "
+                f"{settings.hold_out:g}"
+            )
+    weights = folder / "model.safetensors"
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "not local"
 
 
 def _train(
@@ -194,9 +220,11 @@ def _finish(
     economy, settings = student.economy(), opened.bench.settings
     results: dict[str, Any] = {}
     tables: dict[str, Tables] = {}
-    for part in [name for name in opened.parts if name != "train"]:
+    # Who chooses settings on held-out rows must not see what will be reported.
+    scored = "selection" if "selection" in opened.parts else "development"
+    for part in (scored,):
         results[part], tables[part] = evaluate(economy, opened.rows[part], opened.parts[part])
-    measured = results["development"]
+    measured = results[scored]
     result = {
         "task": settings.task,
         "method": settings.method.name,
@@ -260,7 +288,7 @@ def _loop(
                 chosen = chosen[rank::world]
             loss, spend = _step(student, teacher, chosen, layers, accelerator, scaler)
             if not math.isfinite(loss):
-                raise _no_number(settings, folder, step, steps)
+                raise _no_number(settings, folder, step, steps)  # no step was made with it
             loss_E[epoch] += loss * len(batches[place])
             numbers: dict[str, Any] = {"loss": loss, "spend": spend, **method.report()}
             bar.update(task, advance=1, **numbers)
@@ -307,7 +335,8 @@ def _step(
         loss = loss + settings.hidden * hidden_distance(hidden, states, mask_BL)
     whole = loss + student.penalty(spend)
     (scaler.scale(whole) if scaler is not None else whole).backward()
-    student.update(accelerator, scaler, CLIP_NORM)
+    if not student.update(accelerator, scaler, CLIP_NORM):
+        return math.nan, math.nan
     loss = loss.detach()
     spend = None if spend is None else spend.detach().to(device)
     if accelerator.num_processes > 1:  # prices must move alike in all processes
@@ -342,5 +371,5 @@ def _no_number(
     kept = "the last good checkpoint is kept" if folder.saved() is not None else "nothing was saved"
     return EconomyError(
         f"the loss is no number at step {step + 1} of {steps} ({kept} in {folder.folder}); lower "
-        f"--learning-rate {settings.learning_rate:g} and choose another -o"
+        f"-s learning_rate={settings.learning_rate:g} and choose another -o"
     )

@@ -5,8 +5,8 @@ from agent_economy.policies.activation_norm import ActivationNormPolicy
 from agent_economy.policies.bandit import BanditPolicy
 from agent_economy.policies.constant import ConstantPolicy
 from agent_economy.policies.fisher import FisherPolicy
-from agent_economy.policies.learner_gate import LearnerGatePolicy
 from agent_economy.policies.learned import LearnedPolicy
+from agent_economy.policies.learner_gate import LearnerGatePolicy
 from agent_economy.policies.paced import PacedPolicy
 from agent_economy.policies.probe import ProbePolicy
 from agent_economy.policies.random import RandomPolicy

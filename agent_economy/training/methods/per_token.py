@@ -117,10 +117,12 @@ class PerToken(Method):
 
     def economy(self) -> Economy:
         """The economy that was trained, hard from now on."""
-        market = self._founded.market
-        market.temperature, market.budget_fraction = None, self.bench.settings.budget
         self.policy.eval()
-        return self._founded
+        economy = Economy.from_model(self.bench.model, self._founded.config)
+        economy.set_policy(self.policy)
+        # Wallets start afresh; what the mechanism has learned stays.
+        economy.market.states = self._founded.market.states
+        return economy
 
 
 class Posted(PerToken):
@@ -147,7 +149,7 @@ class Posted(PerToken):
         rate: float = 0.05,
         noise: float = 0.03,
         straight_through: bool = True,
-        slack: float = 0.004,
+        slack: float = 0.008,
         anneal: float = 0.4,
         temperature: tuple[float, float] = (0.1, 0.03),
     ) -> None:
@@ -176,6 +178,7 @@ class Posted(PerToken):
     def economy(self) -> Economy:
         """The trained economy at the lowest price that keeps to the budget on training rows."""
         economy = super().economy()
+        _post(economy, math.log(float(self.price)))
         budget = self.bench.settings.budget * (1 - self.slack)
         post_price(economy, self.bench.sample(_POSTING_ROWS), budget)
         return economy

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from agent_economy.economy import Economy
 
 
+_SCARCE = 0.99
+"""At the full budget everybody would be served for nothing, whatever the price."""
+
+
 class StandingMarketMethod(Method):
     """Agents buy service for everything or nothing; see the module's heading.
 
@@ -103,7 +107,7 @@ class StandingMarketMethod(Method):
         with torch.autocast(self.bench.device.type, enabled=False):
             bid_YN = self.bids(self.budget)
             contract = self.bench.standing.clear(
-                self._mechanism(), bid_YN, self.budget, self._softness
+                self._mechanism(), bid_YN, min(self.budget, _SCARCE), self._softness
             )
         self._price = float(contract.price.detach())
         return gated(self.bench, contract.gate_YN, inputs), contract.flops_fraction
@@ -128,7 +132,7 @@ class StandingMarketMethod(Method):
         bid_YN = self.bids(budget)
         self.policy.train()
         if self.price is not None:
-            gate_YN = self.bench.standing.clear(self._mechanism(), bid_YN, 1.0).gate_YN
+            gate_YN = self.bench.standing.clear(self._mechanism(), bid_YN, _SCARCE).gate_YN
             return self.bench.checked(gate_YN.bool())
         plan_YN = standing_plan(self.policy, budget, self.bench.allowance(budget))
         return self.bench.checked(plan_YN).to(self.bench.device)

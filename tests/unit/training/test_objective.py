@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_hidden_distance_leaves_padding_out_and_is_a_share_of_variance() -> None
 def test_the_budget_shrinks_to_its_target_and_stays() -> None:
     budgets = [annealed(0.25, p / 100, 0.4) for p in range(101)]
     assert budgets[0] == 1 and budgets[40:] == [0.25] * 61
-    assert all(a >= b for a, b in zip(budgets, budgets[1:], strict=False))
+    assert all(a >= b for a, b in pairwise(budgets))
     assert annealed(0.25, 0.2, 0.4) == pytest.approx(0.25 + 0.75 / 8)
     assert geometric(0.1, 0.001, 0.5) == pytest.approx(0.01)
     assert geometric(0.1, 0.001, 2.0) == pytest.approx(0.001)

@@ -1,4 +1,4 @@
-"""Training under a budget: every method learns within it, resumes, reloads, and refuses bad input."""
+"""Training under a budget: every method keeps to it, resumes, reloads, refuses bad input."""
 
 from __future__ import annotations
 
@@ -101,6 +101,40 @@ def test_every_method_keeps_to_its_budget_and_reloads(
     assert set(attention["layer"]) == {0, 1} and len(attention) == 72
 
 
+def test_a_higher_penalty_leaves_fewer_agents(tmp_path: Path, teacher: str, data: Path) -> None:
+    spent = []
+    for penalty in (0.0, 50.0):
+        options = {"price": 0.5, "penalty": penalty}
+        METHODS["family"] = {"name": "market", "options": options}
+        record = train(
+            settings(teacher, "family", gate_learning_rate=0.05),
+            tmp_path / str(penalty),
+            data_dir=data,
+        )
+        spent.append(record["parts"]["development"]["flops_fraction"])
+    del METHODS["family"]
+    assert spent[1] < spent[0] < 1
+
+
+def test_a_changed_teacher_is_not_taken_up(
+    tmp_path: Path, teacher: str, data: Path, monkeypatch: Any
+) -> None:
+    own = tmp_path / "teacher"
+    shutil.copytree(teacher, own)
+
+    def stopping(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_step", stopping)
+    with pytest.raises(Interrupted):
+        train(settings(str(own)), tmp_path / "m", data_dir=data)
+    weights = bytearray((own / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (own / "model.safetensors").write_bytes(weights)
+    with pytest.raises(EconomyError, match="teacher data has changed since the training began"):
+        train(settings(str(own)), tmp_path / "m", resume=True, data_dir=data)
+
+
 def test_saved_and_loaded_bit_equal(tmp_path: Path, teacher: str, data: Path) -> None:
     for method in ("market", "posted"):
         out = tmp_path / method
@@ -148,9 +182,17 @@ def test_interrupted_and_resumed_is_as_if_never(
 def test_held_out_rows_are_scored_and_not_trained_on(
     tmp_path: Path, teacher: str, data: Path
 ) -> None:
-    record = train(settings(teacher, hold_out=0.2, epochs=1), tmp_path / "m", data_dir=data)
+    with pytest.raises(EconomyError, match=r"has seen the rows that 0\.2 keeps apart"):
+        train(settings(teacher, hold_out=0.2), tmp_path / "m", data_dir=data)
+    own = tmp_path / "teacher"
+    shutil.copytree(teacher, own)
+    record = json.loads((own / "finetune.json").read_text())
+    record["settings"]["hold_out"] = 0.2
+    (own / "finetune.json").write_text(json.dumps(record))
+    record = train(settings(str(own), hold_out=0.2, epochs=1), tmp_path / "m", data_dir=data)
     assert record["examples"] == {"train": 72, "selection": 18, "development": 36}
-    assert record["parts"]["selection"]["n"] == 18
+    # Who chooses on the rows kept apart is not shown the others.
+    assert list(record["parts"]) == ["selection"] and record["n"] == 18
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
@@ -164,7 +206,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
         return (float("nan") if calls[0] == 4 else loss), spend
 
     monkeypatch.setattr(module, "_step", poisoned)
-    with pytest.raises(EconomyError, match=r"no number at step 4 of 24 .*last good.*--learning-"):
+    with pytest.raises(EconomyError, match=r"no number at step 4 of 24 .*last good.*learning_rate"):
         train(settings(teacher), tmp_path / "m", data_dir=data, save_seconds=0)
     assert (tmp_path / "m" / "checkpoint.safetensors").is_file()
 
@@ -231,7 +273,9 @@ def test_a_decoder_is_trained_on_text(tmp_path: Path, decoder: str, data: Path) 
     )
     assert record["metric"] == "perplexity" and record["score"] > 1
     table = pd.read_parquet(tmp_path / "m" / "predictions.parquet")
-    assert record["score"] == pytest.approx(np.exp(table["prediction"].sum() / table["label"].sum()))
+    assert record["score"] == pytest.approx(
+        np.exp(table["prediction"].sum() / table["label"].sum())
+    )
     dense = score_folder(Path(decoder), "wikitext2", data_dir=data)
     again = score_folder(tmp_path / "m", "wikitext2", data_dir=data)
     assert dense["flops_fraction"] == 1 and again["spend_fraction"] <= 1
