@@ -77,8 +77,9 @@ def score_folder(
         raise unknown("executor", executor, EXECUTORS)
     data = read_part(task, file) if file else load_part(task, "validation", data_dir)
     loaded = load_for(str(model_dir), data)
-    loaded.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    economy = saved_economy(model_dir, loaded.model)
+    model: Any = loaded.model
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    economy = saved_economy(model_dir, model)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     limit = row_limit(
         loaded.tokenizer, positions, data.sentences2 is not None, _max_tokens(model_dir)

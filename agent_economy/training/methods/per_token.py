@@ -163,6 +163,7 @@ class Posted(PerToken):
     def begin(self, progress: float, step: int) -> None:
         """As for all, and post the price."""
         super().begin(progress, step)
+        assert isinstance(self.policy, LearnedPolicy)
         self.policy.noise = self.noise * max(0.0, 1 - progress / 0.75)
         _post(self._founded, math.log(float(self.price)))
 

@@ -60,7 +60,7 @@ def test_what_counts_nothing_has_no_score() -> None:
 
 def test_an_unknown_metric_is_named() -> None:
     with pytest.raises(EconomyError, match="did you mean 'accuracy'"):
-        resampled_score("acuracy", [1], [1], np.ones((1, 1)))
+        resampled_score("accuracies", [1], [1], np.ones((1, 1)))
 
 
 def test_a_thousand_rank_correlations_take_no_time() -> None:

@@ -116,7 +116,7 @@ def test_the_csv_alone_draws_the_same_figure(name: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"endowments": ["equl"]}, "'equl' is unknown"),
+        ({"endowments": ["equals"]}, "'equals' is unknown"),
         ({"endowments": ["pareto 1"]}, "ALPHA above 1"),
         ({"incomes": [{"name": "revenu"}]}, "did you mean 'revenue'"),
         ({"endowments": ["equal", "equal"]}, "repeats a value"),
