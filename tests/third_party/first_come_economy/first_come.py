@@ -86,7 +86,8 @@ class FirstCome(Mechanism):
         asks = asks * lines.of(lines.may_BNL)
         before, flops = self._in_turn(lines, state, asks * lines.flops)
         served = (lines.left - before).clamp(min=0).minimum(flops)
-        gate = (served / lines.flops).to(asks.dtype)
+        # An agent that cannot serve a token takes nothing for it.
+        gate = (served / lines.flops.clamp(min=1)).to(asks.dtype)
         return lines.back(gate), self._price(goods), learn_standing(goods, state)
 
     @staticmethod

@@ -110,8 +110,10 @@ def assert_sound(made: Market, mechanism: Mechanism, clearing: Clearing, *, hard
         assert (own_BL <= supply_BL * (1 + rounding) + slack).all()
     if mechanism.scope != "batch":
         spend, supply = own_BL.sum(1) + fee_B, supply_BL.sum(1)
-    assert (spend <= supply * (1 + rounding) + slack).all()
-    assert (clearing.spend_flops <= supply_of(made, mechanism.scope) * (1 + rounding) + slack).all()
+    if mechanism.guarantees.feasible:
+        most = supply_of(made, mechanism.scope) * (1 + rounding) + slack
+        assert (spend <= supply * (1 + rounding) + slack).all()
+        assert (clearing.spend_flops <= most).all()
     paid_BN = clearing.payment_BLN.sum(1)
     worth_BN = (made.bid_BLN * gate_BLN).sum(1)
     loose = 1e-9 if made.bid_BLN.dtype == torch.float64 else 1e-5
@@ -143,6 +145,8 @@ def test_a_bad_market_clears_soundly(name: str, scope: str, case: str) -> None:
 def test_nobody_is_served_where_nothing_can_be(name: str, scope: str) -> None:
     """Supply of a whole row below the cheapest item."""
     mechanism = MECHANISMS.get(name)(scope)
+    if not mechanism.guarantees.feasible:
+        pytest.skip("it sells at its price, whatever the supply")
     made = market(lengths=(1, 1), supply=min(HEAD_FLOPS, BLOCK_FLOPS) // 2 - 1)
     clearing, _ = made.clear(mechanism)
     assert not clearing.allocation_BLN.any()

@@ -72,7 +72,8 @@ def test_random_allocations_spend_their_supply(family: str, group: int, fraction
     supply_B = (price_list.dense_flops_BL.sum(1) * fraction).long()
     gates = FAMILIES[family](price_list, supply_B, torch.Generator().manual_seed(1))
     assert not gates[~price_list.mask_BL].any()
-    market: Any = type("Market", (), {"tariff": price_list, "mask_BL": price_list.mask_BL})
+    told = {"tariff": price_list, "mask_BL": price_list.mask_BL}
+    market: Any = type("Market", (), {**told, "context_B1": price_list.length_B[:, None]})
     own_BL, fee_B = flops_spent(market, gates.long())
     spent = torch.from_numpy(own_BL.sum(1) + fee_B)
     assert torch.equal(spent, spent_B(price_list, gates))
