@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
-from torch.nn import functional as F
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs.files import locked, one_line_if_disk_full
@@ -31,6 +30,8 @@ from agent_economy.tasks.scores import score
 from agent_economy.training.batches import Rows, encode_rows, in_order, row_limit, shuffled
 from agent_economy.training.classifier import load_encoder, with_head
 from agent_economy.training.folder import FINETUNE_RECORD, TrainingFolder
+from agent_economy.training.objective import task_loss
+from agent_economy.training.optimising import CLIP_NORM, decay_groups
 from agent_economy.training.parts import digest, limited, split
 from agent_economy.training.progress import progress_bar
 from agent_economy.training.schedule import warmth
@@ -38,9 +39,6 @@ from agent_economy.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-WEIGHT_DECAY, CLIP_NORM = 0.01, 1.0
-"""AdamW's decay of matrices; gradient norm."""
 
 SAVE_SECONDS = 60.0
 """Between checkpoints: the most that a kill can cost."""
@@ -155,7 +153,7 @@ def _train(
     console: Console,
 ) -> list[float]:
     """Train in place, from the folder's checkpoint where it has one; mean loss of each epoch."""
-    optimiser = torch.optim.AdamW(_groups(model), lr=settings.learning_rate)
+    optimiser = torch.optim.AdamW(decay_groups(model), lr=settings.learning_rate)
     per_epoch = math.ceil(len(rows) / settings.batch_size)
     steps = per_epoch * settings.epochs
     loss_E = torch.zeros(settings.epochs, dtype=torch.float64)
@@ -194,25 +192,12 @@ def _step(
     labels_B: Tensor,
 ) -> float:
     """One step down the mean squared error, or the cross-entropy; returns it."""
-    logits = model(**inputs).logits
-    if labels_B.is_floating_point():
-        loss = F.mse_loss(logits.squeeze(-1), labels_B)
-    else:
-        loss = F.cross_entropy(logits, labels_B)
+    loss = task_loss(model(**inputs).logits, labels_B)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimiser.step()
     optimiser.zero_grad()
     return float(loss.detach())
-
-
-def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:
-    """Matrices decay; biases and normalisation weights, being vectors, do not."""
-    weights = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _checkpoint(

@@ -12,6 +12,7 @@ from agent_economy.adapters import adapter_for
 from agent_economy.compaction import shrink, write_back
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods import Method
+from agent_economy.training.optimising import decay_groups
 from agent_economy.training.teacher import layer_modules
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from agent_economy.economy import Economy
 
-WEIGHT_DECAY = 0.01
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -203,12 +203,8 @@ class Student:
         return int(tensors["step"])
 
     def _optimiser(self, model: nn.Module, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """AdamW; matrices decay, biases and normalisation weights, being vectors, do not."""
+        """AdamW over the model and the method's own groups, each with its height."""
         rate = self.bench.settings.learning_rate
-        weights = [p for p in model.parameters() if p.requires_grad]
-        own = [
-            {"params": [p for p in weights if p.ndim > 1], "lr": rate},
-            {"params": [p for p in weights if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
-        ]
+        own = [{**group, "lr": rate} for group in decay_groups(model)]
         made = [{**group, "height": group["lr"]} for group in (*own, *groups)]
-        return torch.optim.AdamW(made, lr=rate, weight_decay=WEIGHT_DECAY)
+        return torch.optim.AdamW(made, lr=rate)

@@ -41,6 +41,7 @@ from agent_economy.training.objective import (
     next_token_loss,
     task_loss,
 )
+from agent_economy.training.optimising import CLIP_NORM
 from agent_economy.training.parts import digest, limited, load_part, split
 from agent_economy.training.progress import progress_bar
 from agent_economy.training.schedule import warmth
@@ -51,7 +52,6 @@ from agent_economy.training.teacher import Teacher, entries
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-CLIP_NORM = 1.0
 SAVE_SECONDS = 60.0
 """Between checkpoints: the most that a kill can cost."""
 

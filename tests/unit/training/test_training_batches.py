@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from agent_economy.tasks.glue import load_task
 from agent_economy.training.batches import encode_rows, in_order, row_limit, shuffled
 from agent_economy.training.classifier import load_encoder, with_head
-from agent_economy.training.finetune import _groups, _step
+from agent_economy.training.finetune import _step
+from agent_economy.training.optimising import decay_groups
 from agent_economy.training.schedule import warmth
 
 
@@ -84,7 +85,7 @@ def test_steps_are_adamw_on_clipped_gradients(encoder: str, data: Path) -> None:
     base, task = load_encoder(encoder), load_task("stsb", "train", data)
     inputs, labels = encode_rows(base.tokenizer, task, 24).batch(np.arange(6))
     model, rate, norms = with_head(base.model, task).eval(), 1e-3, []
-    optimiser = torch.optim.AdamW(_groups(model), lr=rate)
+    optimiser = torch.optim.AdamW(decay_groups(model), lr=rate)
     w = {name: p.detach().double().clone() for name, p in model.named_parameters()}
     m, v = ({name: torch.zeros_like(p) for name, p in w.items()} for _ in range(2))
     for step, target in enumerate((labels + 500, labels), start=1):
