@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator
 
 from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure, Missing
-from analysis.fits import ratio_of, rows_of, whiskers
+from analysis.fits import whiskers
 from analysis.lines import legend_below, panels
+from analysis.misreports import ALL_BIDS, BEST, BY_AGENT, FIXED, ONE_BID, SHADE, gains
 from analysis.style import line_styles, percent, percentages, words
 
-BEST, FIXED = "best", "fixed"
-ALL_BIDS, ONE_BID, BY_AGENT = "all_bids", "one_bid", "all_bids_charged_by_agent"
 _LABELS = {
     ALL_BIDS: "",
     ONE_BID: ", one bid alone",
@@ -50,7 +45,7 @@ class Shading(Figure):
         table = run.table("shading")
         if table.empty:
             raise Missing("the run drew no market")
-        return pd.DataFrame(list(_gains(table)))
+        return gains(table[table["family"] == SHADE]).drop(columns="misreport")
 
     def draw(self, data: pd.DataFrame) -> Canvas:
         """Gains over numbers of agents."""
@@ -121,33 +116,3 @@ class Shading(Figure):
 
 def _truthful(part: pd.DataFrame) -> set[str]:
     return set(part.loc[part["deviation"] == BY_AGENT, "mechanism"])
-
-
-def _gains(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    table = table.assign(row=table["draw"])
-    keys = ["market", "mechanism", "deviation", "agents"]
-    for key, rows in table.groupby(keys, sort=False):
-        named = dict(zip(keys, key, strict=True))
-        rows = rows.assign(text=rows_of(rows))
-        factors = rows.pivot(index="text", columns="factor", values="gain")
-        factors[1.0] = 0.0  # bidding the value is always open to it
-        each = rows.groupby("text")[["uniform_rent", "truthful_rent"]].first()
-        best = each.assign(gain=factors.max(axis=1)).reset_index()
-        yield {**named, "judged": BEST, **ratio_of(best, "gain", "uniform_rent")._asdict()}
-        fixed, chosen = _fixed(factors)
-        judged = each.assign(gain=fixed).reset_index()
-        found = ratio_of(judged, "gain", "uniform_rent")._asdict()
-        yield {**named, "judged": FIXED, "factor": chosen, **found}
-
-
-def _fixed(factors: pd.DataFrame) -> tuple[np.ndarray, float]:
-    """Gains at the factor that was best on the other half of the markets; the mean factor."""
-    gain_TF, grid_F = factors.to_numpy(), factors.columns.to_numpy(dtype=float)
-    half_T = np.arange(len(gain_TF)) % 2
-    gain_T, chosen = np.zeros(len(gain_TF)), []
-    for half in (0, 1):
-        other = half_T != half
-        pick = int(gain_TF[other].sum(0).argmax())
-        chosen.append(grid_F[pick])
-        gain_T[half_T == half] = gain_TF[half_T == half, pick]
-    return gain_T, float(np.mean(chosen))

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure as Canvas
 
 from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure
-from analysis.figures.shading import ALL_BIDS, BEST, FIXED, Shading
+from analysis.figures.shading import Shading
+from analysis.misreports import ALL_BIDS, BEST, FIXED
 from analysis.style import words
 from analysis.text_table import draw_table
 

@@ -1,4 +1,4 @@
-"""Shading: what an agent gains by bidding less than its value, and how that dies with numbers.
+"""Shading: what an agent gains by not bidding its values, and how that dies with numbers.
 
 See Readme.md beside this file.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Shading(Scenario):
-    """One agent shades all its bids, the others bid their values."""
+    """One agent misreports its bids, the others bid their values."""
 
     name = "shading"
-    summary = "What one agent gains by shading its bids, against how many there are"
+    summary = "What truthfulness is worth: the best misreport's gain against how many agents"
 
     def config_type(self) -> type[StrictModel]:
         """See ``Scenario``."""

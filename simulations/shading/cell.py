@@ -1,4 +1,4 @@
-"""One kind of market, many draws: rent of an agent that bids its value, and of one that shades."""
+"""One kind of market, many draws: what an agent gains that does not bid its values."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from agent_economy.config import MechanismConfig
 from agent_economy.costs.tariff import Tariff
 from agent_economy.economy import build_mechanism
 from agent_economy.mechanisms import Clearing, Mechanism, State
+from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP
 from agent_economy.mechanisms.uniform_price import UniformPrice
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
 from simulations.shading.config import ShadingConfig
+from simulations.shading.misreports import misreports, multiples
 from simulations.shading.session import Session, Values
 
 ALL_BIDS, ONE_BID, BY_AGENT = "all_bids", "one_bid", "all_bids_charged_by_agent"
 
 
 def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
-    """Draw markets, shade in each of them, measure.
+    """Draw markets, misreport in each of them, measure.
 
     Returns:
-        ``shading``: one row per market, deviation and factor. ``gain`` is the rent with shaded
-        bids less the rent with truthful ones, in credits. What is shaded, and whose rent counts:
+        ``shading``: one row per market, deviation and misreport (``family`` and ``level``).
+        ``gain`` is the rent with misreported bids less the rent with truthful ones, in credits.
+        What is misreported, and whose rent counts:
 
         - ``all_bids``: all bids of one agent, the rent of all its tokens;
         - ``one_bid``: the thinnest of its bids that is served, the rent of that token alone;
@@ -42,51 +45,50 @@ def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
         root = seed_for(seed, "market", kind, agents, market)
         generator = torch.Generator().manual_seed(root)
         values = session.market(kind, agents, seed, generator)
-        shader = int(torch.randint(agents, (1,), generator=generator))
-        frames.append(deviations(session.config, mechanism, values, shader).assign(draw=market))
+        liar = int(torch.randint(agents, (1,), generator=generator))
+        frames.append(deviations(session.config, mechanism, values, liar).assign(draw=market))
     return {"shading": pd.concat(frames, ignore_index=True)}
 
 
 def deviations(
-    config: ShadingConfig, mechanism: Mechanism, values: Values, shader: int
+    config: ShadingConfig, mechanism: Mechanism, values: Values, liar: int
 ) -> pd.DataFrame:
-    """All factors in one clearing, after one truthful clearing that a mechanism may learn from."""
+    """All misreports in one clearing, after a truthful one that a mechanism may learn from."""
     truth_1LN, budget = values.value_LN[None], config.budget_fraction
-    own_L = values.value_LN[:, shader]
+    own_L = values.value_LN[:, liar]
     uniform, _ = cleared(UniformPrice(), values.tariff, truth_1LN, budget, {})
     state = mechanism.initial_state(truth_1LN.shape[-1], len(values.tariff.setup_flops_U), 0)
     _, state = cleared(mechanism, values.tariff, truth_1LN, budget, state)
     truthful, _ = cleared(mechanism, values.tariff, truth_1LN, budget, state)
 
-    factor_F = torch.tensor(config.factors, dtype=torch.float64)
-    shade_FL = torch.ones(2 * len(factor_F), len(own_L), dtype=torch.float64)
-    all_FL, one_FL = shade_FL.split(len(factor_F))
-    all_FL[:] = factor_F[:, None]
+    served_L = truthful.allocation_BLN[0, :, liar] > 0
+    # At this price per GFLOP a token costs so much of the agent's own FLOPs.
+    token_flops_L = values.tariff.token_flops_BNL[0, liar].double()
+    cost_L = (uniform.price.double().max() * token_flops_L / FLOPS_PER_GFLOP).expand(len(own_L))
+    joint = misreports(config, own_L, cost_L, int(served_L.sum()))
     # The thinnest bid that is served is the one that a price is nearest to.
-    thinnest = int(
-        torch.where(truthful.allocation_BLN[0, :, shader] > 0, own_L, torch.inf).argmin()
-    )
-    one_FL[:, thinnest] = factor_F
-    bid_BLN = truth_1LN.repeat(len(shade_FL), 1, 1)
-    bid_BLN[..., shader] *= shade_FL
-    shaded, _ = cleared(mechanism, values.tariff, bid_BLN, budget, state)
+    thinnest = int(torch.where(served_L, own_L, torch.inf).argmin())
+    single = multiples(config, own_L, only=thinnest)
+    lies_BL = torch.cat((joint.bid_ML, single.bid_ML))
+    bid_BLN = truth_1LN.repeat(len(lies_BL), 1, 1)
+    bid_BLN[..., liar] = lies_BL
+    found, _ = cleared(mechanism, values.tariff, bid_BLN, budget, state)
 
-    gain_FL = rent_BL(shaded, own_L, shader) - rent_BL(truthful, own_L, shader)
-    all_FL, one_FL = gain_FL.split(len(factor_F))
-    gains = {ALL_BIDS: all_FL.sum(1), ONE_BID: one_FL[:, thinnest]}
-    if mechanism.guarantees.truthful:
-        absent, _ = cleared(mechanism, values.tariff, truth_1LN, budget, state, absent=shader)
-        before = pivot_rent_B(truthful, truth_1LN, own_L, shader, absent)
-        after = pivot_rent_B(shaded, bid_BLN, own_L, shader, absent)
-        gains[BY_AGENT] = (after - before)[: len(factor_F)]
+    gain_BL = rent_BL(found, own_L, liar) - rent_BL(truthful, own_L, liar)
+    joint_ML, single_ML = gain_BL.split((len(joint.bid_ML), len(single.bid_ML)))
     frames = [
-        pd.DataFrame({"deviation": name, "factor": config.factors, "gain": gain.numpy()})
-        for name, gain in gains.items()
+        joint.table(ALL_BIDS, joint_ML.sum(1)),
+        single.table(ONE_BID, single_ML[:, thinnest]),
     ]
+    if mechanism.guarantees.truthful:
+        absent, _ = cleared(mechanism, values.tariff, truth_1LN, budget, state, absent=liar)
+        before = pivot_rent_B(truthful, truth_1LN, own_L, liar, absent)
+        after = pivot_rent_B(found, bid_BLN, own_L, liar, absent)
+        frames.append(joint.table(BY_AGENT, (after - before)[: len(joint.bid_ML)]))
     return pd.concat(frames, ignore_index=True).assign(
-        truthful_rent=float(rent_BL(truthful, own_L, shader).sum()),
-        uniform_rent=float(rent_BL(uniform, own_L, shader).sum()),
-        truthful_value=float((truthful.allocation_BLN[0, :, shader] * own_L).sum()),
+        truthful_rent=float(rent_BL(truthful, own_L, liar).sum()),
+        uniform_rent=float(rent_BL(uniform, own_L, liar).sum()),
+        truthful_value=float((truthful.allocation_BLN[0, :, liar] * own_L).sum()),
     )
 
 

@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=2)]
 
 
 class ShadingConfig(StrictModel):
-    """One agent multiplies all its bids by a factor; everybody else bids its values.
+    """One agent misreports, in every way there is a family for; everybody else bids its values.
 
     Attributes:
         mechanisms: who allocates and charges.
@@ -26,8 +26,11 @@ class ShadingConfig(StrictModel):
         layer_agents: numbers of agents in markets of one layer.
         tokens: tokens that every agent bids on; of the model's texts the first so many.
         budget_fraction: supply as a share of what serving everybody would take.
-        factors: by which the agent multiplies its bids.
-        draws: markets per cell; in each of them one agent, drawn by lot, shades.
+        factors: by which the agent multiplies its bids to shade them.
+        overbids: by which it multiplies them to overbid.
+        withheld: so many of the tokens that it is served when truthful it bids nothing for.
+        ceilings: at which it caps its bids, as multiples of the uniform price.
+        draws: markets per cell; in each of them one agent, drawn by lot, misreports.
         spread_agents: standard deviation of the log of an agent's mean density, synthetic.
         spread_tokens: standard deviation of the log of densities around it, synthetic.
         model: whose bids are taken.
@@ -48,6 +51,11 @@ class ShadingConfig(StrictModel):
     factors: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99],
         min_length=1,
+    )
+    overbids: list[Annotated[float, Field(gt=1)]] = Field([1.1, 1.5, 2.0])
+    withheld: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2, 3, 4, 6, 8, 12, 16, 24])
+    ceilings: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.6, 0.8, 0.9, 0.95, 0.98, 1.001, 1.01, 1.03, 1.06, 1.1, 1.2, 1.4, 2.0]
     )
     draws: int = Field(40, ge=2)
     spread_agents: float = Field(0.5, ge=0)
@@ -74,7 +82,8 @@ def check(config: ShadingConfig) -> None:
     for mechanism in config.mechanisms:
         build_mechanism(MechanismConfig(name=mechanism))
     POLICIES.get(config.policy)
-    for name in ("mechanisms", "markets", "agents", "layer_agents", "factors", "seeds"):
+    listed = ("mechanisms", "markets", "agents", "layer_agents", "seeds")
+    for name in (*listed, "factors", "overbids", "withheld", "ceilings"):
         values = getattr(config, name)
         if len(set(values)) < len(values):
             raise EconomyError(f"{name}: {values} repeats a value; remove it")
