@@ -24,14 +24,19 @@ from agent_economy.executors.decoding import decode_greedily
 from agent_economy.executors.masked import MaskedExecutor
 from agent_economy.executors.routed import RoutedExecutor
 from agent_economy.executors.routed.choice import TRIALS
+from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP
+from agent_economy.policies import Features
+from agent_economy.policies.random import RandomPolicy
 from agent_economy.rivals.allowance import Allowance
 from benchmarks.shapes import Batch, inputs
 from benchmarks.timing import note
 
 DENSE = "dense"
 MASKED, ROUTED, MARKET = "masked", "routed", "routed, market"
+#: bids that do not grow with an agent's FLOPs: heads, the cheapest agents, buy nearly everything
+CHEAP = "routed, market of heads"
 COMPACTED, ONNX = "compacted", "onnx"
-#: cheap, and feasible in every row; bids are random, as allocations without a market are
+#: cheap, and feasible in every row
 MECHANISM = "uniform_price"
 
 
@@ -85,6 +90,24 @@ class Frozen:
         """No receipt."""
 
 
+class PerFlop(RandomPolicy):
+    """Random credits per GFLOP: a head and a block are served with the same chance.
+
+    Args:
+        gflops_N: what a token costs each agent.
+    """
+
+    name = "random per flop"
+
+    def __init__(self, gflops_N: Tensor) -> None:
+        super().__init__(seed=2)
+        self.gflops_N = gflops_N
+
+    def bid(self, features: Features) -> Tensor:
+        """A fresh draw, times what the agents cost."""
+        return super().bid(features) * self.gflops_N[features.agents_N]
+
+
 def encoder_cases(
     adapter: Adapter, batch: Batch, budgets: tuple[float, ...], *, onnx: bool
 ) -> list[Candidate]:
@@ -103,7 +126,8 @@ def encoder_cases(
         difference = _difference(routed.run(given, Frozen(gates))[0][0], expected)
         run = _runner(routed, given, Frozen(gates), adapter)
         found.append(Candidate(run, ROUTED, budget, bound, difference, "routed"))
-        found.append(_with_market(adapter, batch, budget))
+        found.append(_with_market(adapter, batch, budget, MARKET))
+        found.append(_with_market(adapter, batch, budget, CHEAP))
         found += _compacted(adapter, batch, budget, onnx=onnx)
     return found
 
@@ -199,7 +223,7 @@ def peak_mib(run: Callable[[], object]) -> float | None:
     return round((_status_kib("VmHWM") - before) / 2**10, 1)
 
 
-def _with_market(adapter: Adapter, batch: Batch, budget: float) -> Candidate:
+def _with_market(adapter: Adapter, batch: Batch, budget: float, name: str) -> Candidate:
     """An economy with random bids: the market trades in every layer, the receipt is written."""
     economy = Economy.from_model(
         adapter.model,
@@ -210,12 +234,16 @@ def _with_market(adapter: Adapter, batch: Batch, budget: float) -> Candidate:
         wallet={"income": {"name": "flat"}},
     )
     given, market = inputs(adapter, batch), economy.market
+    if name == MARKET:
+        tariff = layer_tariff(adapter.shape, torch.ones(1, batch.length, dtype=torch.bool))
+        token_flops_N = tariff.token_flops_BNL.double().mean((0, 2))
+        economy.set_policy(PerFlop((token_flops_N / FLOPS_PER_GFLOP).to(given["input_ids"].device)))
     routed = RoutedExecutor(economy.adapter)
     for _ in range(2 * TRIALS + 1):  # by then the path is chosen
         _, receipt = routed.run(given, market)
     bound = receipt.dense_flops / (receipt.spend_flops - receipt.market_flops)
     run = _runner(routed, given, market, adapter)
-    return Candidate(run, MARKET, budget, bound, None, routed.chosen(given, market))
+    return Candidate(run, name, budget, bound, None, routed.chosen(given, market))
 
 
 def _compacted(adapter: Adapter, batch: Batch, budget: float, *, onnx: bool) -> list[Candidate]:

@@ -3,6 +3,7 @@
     agent-economy bench executors --json         measure and print
     python -m benchmarks.executors               measure; write result and tables
     python -m benchmarks.executors --resume      go on with a measurement that was cut off
+    python -m benchmarks.executors --again NAME  measure anew what has this in its name
     python -m benchmarks.executors --draw        tables again from that result
     python -m benchmarks.executors --quick       small batches, two rounds; prints only
     python -m benchmarks.executors --device cuda one large batch in bfloat16; prints only
@@ -27,6 +28,7 @@ import torch
 from agent_economy.devices import usable_device
 from agent_economy.errors import EconomyError
 from agent_economy.runs.files import write_atomic
+from agent_economy.runs.manifest import git_commit, now
 from benchmarks import executor_tables
 from benchmarks.clearing import README, RESULTS
 from benchmarks.executor_cases import (
@@ -69,7 +71,7 @@ def rows(*, quick: bool = False, device: str = "cpu", part: Path | None = None) 
         if name in known:
             note(f"{name}: measured before")
             continue
-        known[name] = unit()
+        known[name] = [row | {"date": now()[:10], "git_commit": git_commit()} for row in unit()]
         if part is not None:
             write_atomic(part, json.dumps(known))
     return [row for each in known.values() for row in each]
@@ -192,12 +194,29 @@ def measured(
     *, quick: bool = False, device: str = "cpu", part: Path | None = None
 ) -> dict[str, Any]:
     """The rows with what they were measured with."""
-    from agent_economy.runs.manifest import environment, now
+    from agent_economy.runs.manifest import environment
 
     command = "python -m benchmarks.executors" + (" --quick" if quick else "")
     about = {"command": command, "date": now(), **environment()}
     found = rows(quick=quick, device=device, part=part)
     return about | {"threads": torch.get_num_threads(), "rows": found}
+
+
+def _kept(again: str) -> dict[str, Rows]:
+    """The result on disk without the units that are to be measured anew."""
+    names = units(quick=False, device="cpu")
+    if not any(again in name for name in names):
+        raise EconomyError(f"nothing measured is called {again!r}; choose among {', '.join(names)}")
+    if not RESULT.is_file():
+        raise EconomyError(f"{RESULT.name} is not there yet; leave --again out")
+    found: dict[str, Rows] = {}
+    for row in json.loads(RESULT.read_text("utf-8"))["rows"]:
+        decoding = row["tokens_per_s"] is not None
+        batch = Batch(row["rows"], row["length"])
+        name = "decoding" if decoding else f"{row['model']}, {batch.name}"
+        if again not in name:
+            found.setdefault(name, []).append(row)
+    return found
 
 
 def draw(result: dict[str, Any], readme: Path = README) -> None:
@@ -219,6 +238,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small, two rounds; prints only")
     parser.add_argument("--draw", action="store_true", help="measure nothing, draw the result")
     parser.add_argument("--resume", action="store_true", help="keep what was measured before")
+    parser.add_argument("--again", metavar="NAME", help="only what has this in its name")
     parser.add_argument("--device", default="cpu", help="cpu or cuda; cuda prints only")
     options = parser.parse_args(words)
     if options.draw:
@@ -229,6 +249,8 @@ def main(words: list[str] | None = None) -> None:
     else:
         if not options.resume:
             PART.unlink(missing_ok=True)
+        if options.again is not None:
+            write_atomic(PART, json.dumps(_kept(options.again)))
         result = measured(part=PART)
         write_atomic(RESULT, json.dumps(result, indent=1) + "\n")
         draw(result)

@@ -11,6 +11,9 @@ import torch
 from models import AGENTS, BLOCK_SIZE, LAYERS, N_HEADS, tiny_model
 
 from agent_economy.adapters import adapter_for
+from agent_economy.costs.latency import LatencyTariff
+from agent_economy.costs.latency_table import from_rows, read_table
+from agent_economy.errors import EconomyError
 from benchmarks import executor_cases, executor_tables, executors, latency
 from benchmarks.executor_cases import COMPACTED, DENSE, MARKET, MASKED, ROUTED
 from benchmarks.shapes import Batch
@@ -22,7 +25,8 @@ def row(executor: str, budget: float, **changes: Any) -> dict[str, Any]:
         "budget": budget, "path": None, "threads": 1, "median_ms": 10.0, "low_ms": 9.0,
         "high_ms": 11.0, "readings": 15, "speedup": 3.8, "speedup_low": 3.7, "speedup_high": 3.9,
         "bound": 4.0, "share_of_bound": 0.95, "share_of_one_over_budget": 0.95,
-        "difference": 1e-7, "peak_mib": 5.0, "tokens_per_s": None, **changes,
+        "difference": 1e-7, "peak_mib": 5.0, "tokens_per_s": None,
+        "date": "2026-01-02", "git_commit": "0123456789", **changes,
     }  # fmt: skip
 
 
@@ -67,6 +71,17 @@ def test_the_quick_form_times_every_executor(
     assert executors.rows(quick=True, part=part)[0]["median_ms"] == 42.0
 
 
+def test_some_may_be_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(DENSE, 1.0), row(DENSE, 1.0, model="mpnet"), row(DENSE, 1.0, tokens_per_s=2.0)]
+    monkeypatch.setattr(executors, "RESULT", tmp_path / "executors.json")
+    with pytest.raises(EconomyError, match="not there yet"):
+        executors._kept("minilm")
+    executors.RESULT.write_text(json.dumps({"rows": rows}))
+    assert executors._kept("minilm") == {"mpnet, 32 x 64": rows[1:2], "decoding": rows[2:]}
+    with pytest.raises(EconomyError, match="choose among minilm, 32 x 64"):
+        executors._kept("gpt")
+
+
 def test_targets_and_what_missed_them() -> None:
     rows = [
         row(DENSE, 1.0, speedup=1.0, bound=1.0),
@@ -74,6 +89,8 @@ def test_targets_and_what_missed_them() -> None:
         row(ROUTED, 0.5, share_of_bound=0.74),
         row(ROUTED, 0.7, share_of_bound=0.1),
         row(MARKET, 0.7, speedup=0.99, path="masked"),
+        row(MARKET, 0.7, rows=1, length=16, speedup=0.7, path="masked"),  # fell back by itself
+        row(MARKET, 0.7, rows=1, length=16, speedup=0.7, path="routed"),
         row(COMPACTED, 0.25, rows=1, length=16, speedup=2.9),
         row(COMPACTED, 0.25, device="cuda", share_of_bound=0.71),
         row(COMPACTED, 0.25, tokens_per_s=9.0),
@@ -86,6 +103,7 @@ def test_targets_and_what_missed_them() -> None:
         (COMPACTED, "32 x 64", False),
         (ROUTED, "32 x 64", False),
         (MARKET, "32 x 64", True),
+        (MARKET, "1 x 16", False),
         (COMPACTED, "1 x 16", True),
         (COMPACTED, "32 x 64", True),
     ]
@@ -93,8 +111,7 @@ def test_targets_and_what_missed_them() -> None:
 
 def test_tables_say_what_was_measured_with_what(tmp_path: Path) -> None:
     result = {
-        "command": "python -m benchmarks.executors", "date": "2026-01-02T03:04:05+00:00",
-        "versions": {"torch": "2"}, "git_commit": "0123456789",
+        "command": "python -m benchmarks.executors", "versions": {"torch": "2"},
         "machine": {"cpu": "Abacus", "cores": 2}, "threads": 1,
         "rows": [
             row(DENSE, 1.0, speedup=1.0, bound=1.0),
@@ -102,7 +119,8 @@ def test_tables_say_what_was_measured_with_what(tmp_path: Path) -> None:
         ],
     }  # fmt: skip
     text = executor_tables.markdown(result)
-    assert "Abacus, 2 cores, 1 thread, torch 2" in text and "routed, market (masked)" in text
+    assert "Abacus, 2 cores, 1 thread, torch 2" in text and "2026-01-02, commit `0123456`" in text
+    assert "routed, market (masked)" in text
     assert "Met: 0 of 1" in text and "(0.90, target not slower than dense)" in text
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{executor_tables.BEGIN}\nold\n{executor_tables.END}\nafter\n")
@@ -111,13 +129,24 @@ def test_tables_say_what_was_measured_with_what(tmp_path: Path) -> None:
     assert text in drawn and "old" not in drawn and drawn.startswith("before")
 
 
-def test_latencies_are_read_in_the_quick_form() -> None:
-    from agent_economy.costs.latency import LatencyTariff, from_rows
-
-    found = latency.rows(quick=True)
+def test_latencies_are_read_in_the_quick_form_and_kept(tmp_path: Path) -> None:
+    found = latency.measured(latency.SHAPES, quick=True)
+    path = tmp_path / "latency.json"
+    latency.write(path, found, "a command")
+    table = read_table(path)
     for shape in latency.SHAPES.values():
-        fitted = LatencyTariff.fit(from_rows(found), shape)
+        fitted = LatencyTariff.fit(from_rows(table["rows"]), shape)
         assert 0 < fitted.dense_ms(shape, 6, 2, 16) < 600_000
+    # other layers join them, the same ones take their places
+    other = [{**row, "hidden": 7} for row in found[:5]]
+    latency.write(path, other, "another")
+    latency.write(path, [{**row, "ms": 1.0} for row in other], "another")
+    rows = read_table(path)["rows"]
+    assert rows[: len(found)] == found and [row["ms"] for row in rows[len(found) :]] == [1.0] * 5
+    table["threads"] += 1
+    path.write_text(json.dumps(table))
+    with pytest.raises(EconomyError, match="set OMP_NUM_THREADS=2"):
+        latency.write(path, other, "another")
 
 
 def test_a_committed_result_is_the_one_in_the_readme() -> None:
