@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from agent_economy.costs.latency import KINDS, Kind
 from agent_economy.runs.config import StrictModel
 
 
@@ -52,12 +53,41 @@ class WalletConfig(StrictModel):
     bankruptcy: Named = Named(name="none")
 
 
+class LatencyConfig(StrictModel):
+    """What agents take on a clock, fitted to one model's layers; see ``latencies``.
+
+    Attributes:
+        lines: of every kind of agent: milliseconds of a call, a token, a pair of tokens.
+        device: where they were measured.
+        threads: of torch then.
+        date: of the measurement.
+        rows: of the batches that calls are spread over, and budgets in milliseconds are for.
+        length: tokens in each row of theirs.
+    """
+
+    lines: dict[Kind, tuple[float, float, float]]
+    device: str
+    threads: int = Field(ge=1)
+    date: str
+    rows: int = Field(ge=1)
+    length: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _every_kind(self) -> Self:
+        if missing := set(KINDS) - set(self.lines):
+            raise ValueError(f"no latencies of {', '.join(sorted(missing))}")
+        return self
+
+
 class EconomyConfig(StrictModel):
     """An economy inside a model.
 
     Attributes:
         block_size: FFN neurons in one block agent.
-        budget_fraction: supply as a fraction of dense agent FLOPs, in (0, 1].
+        budget_fraction: supply as a fraction of what all agents cost, in (0, 1].
+        latency: what agents take on a clock: they are charged milliseconds then; None for FLOPs.
+        budget_ms: supply in milliseconds for a forward of the layers on a batch of the latencies'
+            size, instead of ``budget_fraction``.
         mechanism: how the market clears.
         policy: how agents bid, until a selection of them is given another policy.
         wallet: endowments, income, bankruptcy.
@@ -66,6 +96,8 @@ class EconomyConfig(StrictModel):
 
     block_size: int = Field(128, ge=1)
     budget_fraction: float = Field(1.0, gt=0, le=1)
+    latency: LatencyConfig | None = None
+    budget_ms: float | None = Field(None, gt=0)
     mechanism: MechanismConfig = MechanismConfig()
     policy: Named = Named(name="taylor")
     wallet: WalletConfig = WalletConfig()

@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from agent_economy import saving
-from agent_economy.adapters import adapter_for
 from agent_economy.agents.bankruptcy import BANKRUPTCY_RULES
 from agent_economy.agents.income import INCOME_RULES
 from agent_economy.agents.ledger import Ledger
 from agent_economy.agents.population import Population
 from agent_economy.agents.settlement import Settlement
-from agent_economy.config import EconomyConfig, MechanismConfig, Named
+from agent_economy.config import EconomyConfig, LatencyConfig, MechanismConfig, Named
 from agent_economy.errors import EconomyError
 from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import MaskedExecutor
 from agent_economy.executors.reading import reading_of
 from agent_economy.executors.trace import ProbeLoss, read_ahead, trace
+from agent_economy.latencies import budget_share, charged
 from agent_economy.market import Market
 from agent_economy.mechanisms import MECHANISMS, Mechanism, Scope
 from agent_economy.policies import POLICIES, Policy, Trace
@@ -59,9 +59,12 @@ class Economy(nn.Module):
     """
 
     def __init__(self, model: PreTrainedModel, config: EconomyConfig) -> None:
+        from agent_economy.compaction.adapter import absent_agents, adapter_of
+
         super().__init__()
         self.model, self.config = model, config
-        self.adapter = adapter_for(model, config.block_size)
+        self.adapter = adapter_of(model, config.block_size)
+        self.adapter.shape = charged(self.adapter.shape, config.latency)
         shape, layers = self.adapter.shape, len(self.adapter.sites)
         found = reading_of(self.adapter)
         mechanism = self._mechanism(config.mechanism)
@@ -84,6 +87,8 @@ class Economy(nn.Module):
             config.mechanism.timing,
         )
         self.market.budget_fraction = config.budget_fraction
+        if config.budget_ms is not None:
+            self.market.budget_fraction = self.budget_share(config.budget_ms)
         # Measuring contributions costs time; only this income rule reads them.
         measure = income.name == "contribution"
         seed = seed_for(config.seed, "sketch")
@@ -94,6 +99,8 @@ class Economy(nn.Module):
         #: the timing for which policies were calibrated here; None before
         self.calibrated_for: str | None = None
         self.set_policy(build_policy(config.policy, config.seed))
+        if self.adapter.present is not None:
+            self.population.mute(absent_agents(self.adapter).flatten().to(device))
 
     @classmethod
     def from_model(
@@ -196,6 +203,30 @@ class Economy(nn.Module):
             )
         self.market.set_mechanism(mechanism, config.timing)
         self.config = self.config.model_copy(update={"mechanism": config})
+
+    def set_latency(self, latency: LatencyConfig | None) -> None:
+        """Charge agents milliseconds, or FLOPs again; the budget's share stays as it is.
+
+        Args:
+            latency: what agents take on a clock, see ``latencies``; None for FLOPs.
+        """
+        self.adapter.shape = charged(self.adapter.shape, latency)
+        self.market.set_rates(self.adapter.shape.rates)
+        self.config = self.config.model_copy(update={"latency": latency, "budget_ms": None})
+
+    def budget_share(self, budget_ms: float) -> float:
+        """A budget in milliseconds, for a batch of the latencies' size, as ``budget_fraction``.
+
+        Raises:
+            EconomyError: agents are charged FLOPs, or not even a forward without agents is as fast.
+        """
+        if self.config.latency is None:
+            raise EconomyError(
+                "a budget in milliseconds needs latencies; found the economy with "
+                "latency=latency_config(...) (agent_economy.latencies)"
+            )
+        pooled = self.market.reading.pooled
+        return budget_share(budget_ms, self.config.latency, self.adapter, pooled=pooled)
 
     @property
     def policies(self) -> list[Policy]:

@@ -13,13 +13,14 @@ from agent_economy.registry import build
 from agent_economy.runs.files import write_atomic
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from agent_economy.economy import Economy
 
 E = TypeVar("E", bound="Economy")
 
-_RULES, _TENSORS = "economy.json", "economy.safetensors"
+RULES, TENSORS = "economy.json", "economy.safetensors"
 
 
 def save(economy: Economy, folder: Path) -> None:
@@ -30,6 +31,22 @@ def save(economy: Economy, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
+    if folder.exists() and not folder.is_dir():
+        raise EconomyError(f"{folder} is a file; name a folder to save to")
+    rules, tensors = rules_of(economy), tensors_of(economy)
+    # Without its rules a folder is no economy: gone first and back last, a kill leaves none.
+    (folder / RULES).unlink(missing_ok=True)
+    economy.model.save_pretrained(folder)
+    save_file(tensors, folder / TENSORS)
+    write_atomic(folder / RULES, rules)
+
+
+def rules_of(economy: Economy) -> str:
+    """Everything but tensors, as JSON.
+
+    Raises:
+        EconomyError: a policy cannot be made again from its name and options.
+    """
     rules = {
         "config": economy.config.model_dump(mode="json"),
         "policies": [_recipe(policy) for policy in economy.population.policies],
@@ -37,14 +54,12 @@ def save(economy: Economy, folder: Path) -> None:
         "temperature": economy.market.temperature,
         "attention": economy.model.config._attn_implementation,
     }
-    tensors = {k: v.detach().clone().contiguous() for k, v in economy.economy_state().items()}
-    if folder.exists() and not folder.is_dir():
-        raise EconomyError(f"{folder} is a file; name a folder to save to")
-    # Without its rules a folder is no economy: gone first and back last, a kill leaves none.
-    (folder / _RULES).unlink(missing_ok=True)
-    economy.model.save_pretrained(folder)
-    save_file(tensors, folder / _TENSORS)
-    write_atomic(folder / _RULES, json.dumps(rules, indent=2) + "\n")
+    return json.dumps(rules, indent=2) + "\n"
+
+
+def tensors_of(economy: Economy) -> dict[str, Tensor]:
+    """What the economy has become, the model apart."""
+    return {k: v.detach().clone().contiguous() for k, v in economy.economy_state().items()}
 
 
 def load(founder: type[E], folder: Path, model: PreTrainedModel | None) -> E:
@@ -55,15 +70,15 @@ def load(founder: type[E], folder: Path, model: PreTrainedModel | None) -> E:
     """
     from safetensors.torch import load_file
 
-    if not (folder / _RULES).is_file():
+    if not (folder / RULES).is_file():
         raise EconomyError(
-            f"{folder} holds no economy; it should have {_RULES} beside the model: "
+            f"{folder} holds no economy; it should have {RULES} beside the model: "
             "write one with economy.save_pretrained"
         )
     try:
-        rules = json.loads((folder / _RULES).read_text("utf-8"))
+        rules = json.loads((folder / RULES).read_text("utf-8"))
         config, policies = rules["config"], [Named(**recipe) for recipe in rules["policies"]]
-        tensors = load_file(folder / _TENSORS)
+        tensors = load_file(folder / TENSORS)
     except Exception as error:  # JSON, pydantic and safetensors each have errors of their own
         first = str(error).strip().splitlines()[0]
         raise EconomyError(f"the economy in {folder} is damaged: {first}") from error
@@ -107,7 +122,13 @@ def _model(folder: Path, attention: str | None) -> PreTrainedModel:
     """The model with the very class, precision and attention it was saved with."""
     import transformers
 
+    from agent_economy.compaction.config import MODEL_TYPE
+    from agent_economy.compaction.models import load_compacted
+
     config = transformers.AutoConfig.from_pretrained(folder)
+    options = {"dtype": "auto", "attn_implementation": attention}
+    if config.model_type == MODEL_TYPE:
+        return load_compacted(folder, **options)
     name = (config.architectures or ["none"])[0]
     member = getattr(transformers, name, None)
     if member is None:
@@ -115,5 +136,4 @@ def _model(folder: Path, attention: str | None) -> PreTrainedModel:
             f"the model in {folder} is of class {name!r}, which transformers does not know; "
             "load it yourself and use Economy.from_pretrained(folder, model=model)"
         )
-    options = {"dtype": "auto", "attn_implementation": attention}
     return member.from_pretrained(folder, **options).eval()  # type: ignore[no-any-return]

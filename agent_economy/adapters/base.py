@@ -50,6 +50,8 @@ class Adapter(ABC):
         attention_dropout: the config's key for dropout of attention weights.
         output_dropout: the config's key for dropout that the attention module applies after its
             output projection; none where None.
+        present: heads and neuron blocks of each layer that its weights still hold, ascending; None
+            where they hold all, as they do in any model that was not compacted.
 
     Args:
         model: a Hugging Face model with that architecture, task head or none.
@@ -70,6 +72,7 @@ class Adapter(ABC):
     ffn_inputs: ClassVar[tuple[str, ...]] = ()
     attention_dropout: ClassVar[str] = "attention_probs_dropout_prob"
     output_dropout: ClassVar[str | None] = None
+    present: list[tuple[tuple[int, ...], tuple[int, ...]]] | None = None
 
     def __init__(self, model: PreTrainedModel, block_size: int) -> None:
         if getattr(model.config, "add_cross_attention", False):

@@ -19,6 +19,7 @@ from agent_economy.devices import usable_device
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.executors.reading import reading_of
 from agent_economy.runs.files import TEMPORARY, names_in, one_line_if_disk_full, sync_folder
+from agent_economy.saving import RULES, TENSORS, rules_of, tensors_of
 from agent_economy.zoo.load import quiet
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ class Compacted:
         parameters: of the smaller model.
         all_parameters: of the whole one.
         first_only: whether the last layer computes its first token only.
-        static: whether the smaller model computes what the economy did; else its agents, that
-            served some tokens, now serve all.
+        static: whether the smaller model computes what the economy did.
+        routed: whether an economy goes on trading inside the smaller model; where neither, agents
+            that served some tokens now serve all.
         difference: of the ONNX model from torch; None where there is none.
     """
 
@@ -55,6 +57,7 @@ class Compacted:
     all_parameters: int
     first_only: bool
     static: bool
+    routed: bool
     difference: float | None
 
     @property
@@ -68,7 +71,13 @@ class Compacted:
         if self.difference is not None:
             parts.append(f"ONNX within {self.difference:.0e} of torch")
         lines = ["  ".join(parts)]
-        if not self.static:
+        if self.routed:
+            lines.append(
+                "the allocation is not static: agents that served no calibration token have left, "
+                "the others go on trading token by token (Economy.from_pretrained, or `eval "
+                "--executor routed`); loaded as a plain model, they serve every token"
+            )
+        elif not self.static:
             lines.append(
                 "the allocation is not static: agents that served no calibration token have left, "
                 "those that are left now serve every token, which takes more FLOPs than the "
@@ -87,6 +96,9 @@ def compact(
     device: str = "cpu",
 ) -> Compacted:
     """Make an economy on disk into a smaller model on disk, its tokenizer beside it.
+
+    Static and dynamic parts compose: where the allocation is not static, what never trades leaves,
+    and the economy, those agents muted, goes on trading inside the smaller model.
 
     Args:
         model_dir: what ``Economy.save_pretrained`` or `agent-economy train` wrote.
@@ -122,9 +134,14 @@ def compact(
                 "text file), and agents that serve none of their tokens leave"
             )
         plan_YN = busy_agents(economy, _batches(economy, tokenizer, model_dir, calibrate))
-    first_only = reading_of(economy.adapter).pooled
+    routed = not static and form == "safetensors" and economy.executor.sketches is None
+    # A router leaves out by itself what is not read, and needs the whole layer for that.
+    first_only = reading_of(economy.adapter).pooled and not routed
     small = shrink(economy.adapter, plan_YN, first_only=first_only)
-    difference = _write(small, tokenizer, out, form, DEFAULT_OPSET if opset is None else opset)
+    opset = DEFAULT_OPSET if opset is None else opset
+    if routed:
+        economy.population.mute(~plan_YN.flatten().to(economy.population.device))
+    difference = _write(small, tokenizer, out, form, opset, economy if routed else None)
     return Compacted(
         out,
         int(plan_YN.sum()),
@@ -133,6 +150,7 @@ def compact(
         economy.model.num_parameters(),
         first_only,
         static,
+        routed,
         difference,
     )
 
@@ -203,9 +221,16 @@ def _batches(
 
 
 def _write(
-    small: PreTrainedModel, tokenizer: Any, out: Path, form: str, opset: int
+    small: PreTrainedModel,
+    tokenizer: Any,
+    out: Path,
+    form: str,
+    opset: int,
+    economy: Economy | None,
 ) -> float | None:
     """Fill the folder; ``config.json`` comes last, so a folder that loads is whole."""
+    from safetensors.torch import save_file
+
     difference = None
     with one_line_if_disk_full(out, "repeat the command"), quiet():
         out.mkdir(parents=True, exist_ok=True)
@@ -218,6 +243,9 @@ def _write(
                 small.save_pretrained(temporary)
             if tokenizer is not None:
                 tokenizer.save_pretrained(temporary)
+            if economy is not None:
+                save_file(tensors_of(economy), temporary / TENSORS)
+                (temporary / RULES).write_text(rules_of(economy), "utf-8")
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(out / path.name)
         finally:

@@ -125,7 +125,7 @@ def _cut_attention(adapter: Adapter, layer: nn.Module, kept: Kept) -> None:
         layer.set_submodule(adapter.attention_output, output)
 
 
-def owns_output(adapter: Adapter) -> bool:
+def owns_output(adapter: Adapter | type[Adapter]) -> bool:
     """Whether the attention module applies its output projection itself."""
     return adapter.attention_output.startswith(f"{adapter.attention}.")
 

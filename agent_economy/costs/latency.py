@@ -7,28 +7,31 @@ small model is fitted to it,
     ms = call + token * tokens + pair * tokens * context
 
 with coefficients that are not negative (Lawson and Hanson 1974). Summed over the agents of a plan,
-that is the plan's latency; solved for the share of the agents, it turns a budget in milliseconds
-into one in FLOPs, which mechanisms, plans and training understand.
+that is the plan's latency. As rates of a layer (``rates``) it is what agents are charged, token by
+token, so that markets clear milliseconds: calls are spread over the tokens of a batch of a stated
+size, and what a row pays does not depend on the other rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from agent_economy.costs.tariff import LayerShape
+from agent_economy.costs.rates import PS_PER_MS, Rates
+from agent_economy.costs.tariff import LayerShape, layer_tariffs
 from agent_economy.errors import EconomyError
 
 #: head: queries, scores, mixing, output of one head; keys: keys and values of one unit; block: one
-#: neuron block; rest: what a layer does whoever serves (normalisation, residual sums)
-Kind = Literal["head", "keys", "block", "rest"]
-KINDS: tuple[Kind, ...] = ("head", "keys", "block", "rest")
+#: neuron block; rest: what a layer does whoever serves (normalisation, residual sums); clearing:
+#: one agent's bids at a uniform price
+Kind = Literal["head", "keys", "block", "rest", "clearing"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Reading:
 
     Attributes:
         kind: of agent.
-        size: its width: dimensions of a head, neurons of a block, model dimension of the rest.
+        size: its width: dimensions of a head, neurons of a block, else the model dimension.
         hidden: model dimension.
         tokens: that it served at once.
-        context: tokens that each of them attends to; 0 where that does not matter.
+        context: tokens that each of them attends to on average; 0 where that does not matter.
         device: where.
         ms: of one agent.
     """
@@ -62,9 +65,13 @@ class Line:
     token_ms: float
     pair_ms: float
 
-    def ms(self, tokens: int, context: int) -> float:
+    def ms(self, tokens: int, context: int | float) -> float:
         """Milliseconds of one agent."""
         return self.call_ms + self.token_ms * tokens + self.pair_ms * tokens * context
+
+    def spread_ms(self, tokens: int) -> float:
+        """Milliseconds of a token, its share of a call for so many tokens included."""
+        return self.token_ms + self.call_ms / tokens
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class LatencyTariff:
     """What agents of one layer shape take on one device.
 
     Attributes:
-        lines: of every kind.
+        lines: of every kind; a block is a whole one of the shape's size.
         device: where it was measured.
     """
 
@@ -85,6 +92,9 @@ class LatencyTariff:
     ) -> LatencyTariff:
         """Fit the table's readings of this shape on this device.
 
+        Blocks are matrix products side by side, so neurons count and not blocks: where the shape's
+        block size was not measured, the nearest one that was is scaled.
+
         Raises:
             EconomyError: the table does not have them.
         """
@@ -92,20 +102,47 @@ class LatencyTariff:
         lines: dict[Kind, Line] = {}
         for kind in KINDS:
             size = _size(kind, shape)
-            own = [
+            here = [
                 each
                 for each in readings
-                if (each.kind, each.size, each.hidden, each.device)
-                == (kind, size, shape.hidden, device)
+                if (each.kind, each.hidden, each.device) == (kind, shape.hidden, device)
             ]
+            if kind == "block" and here:
+                size = min({each.size for each in here}, key=lambda one: (abs(one - size), one))
+            own = [each for each in here if each.size == size]
             if len({each.tokens for each in own}) < 2:
                 raise EconomyError(
                     f"no latencies of {kind!r} agents of size {size} at hidden size "
-                    f"{shape.hidden} on {device}; measure them with "
-                    "`python -m benchmarks.latency` on that machine"
+                    f"{shape.hidden} on {device}; measure them on that machine with "
+                    "`agent-economy bench latency` or, for any model, "
+                    "`python -m benchmarks.latency --model MODEL`"
                 )
-            lines[kind] = _fitted(own)
+            lines[kind] = _fitted(own, _size(kind, shape) / size)
         return cls(lines, device)
+
+    def rates(self, shape: LayerShape, tokens: int) -> Rates:
+        """What agents of the shape are charged, in picoseconds.
+
+        An agent that serves all of ``tokens`` pays what ``plan_ms`` says; one that serves some of
+        them pays that share of its calls.
+
+        Args:
+            shape: of every layer.
+            tokens: of a batch, over which calls are spread.
+        """
+        head, block = self.lines["head"], self.lines["block"]
+        block_ps = block.spread_ms(tokens) * PS_PER_MS
+        neuron_flops = 2 * shape.ffn_matrices * shape.hidden * shape.block_size
+        return Rates(
+            "ps",
+            round(head.spread_ms(tokens) * PS_PER_MS),
+            round(head.pair_ms * PS_PER_MS),
+            round(self.lines["keys"].spread_ms(tokens) * PS_PER_MS),
+            tuple(round(block_ps * size / shape.block_size) for size in shape.block_sizes),
+            # A bid is read off hidden states by a matrix product, as a block is.
+            flop=block_ps / neuron_flops,
+            bid=self.lines["clearing"].spread_ms(tokens) * PS_PER_MS,
+        )
 
     def plan_ms(
         self, shape: LayerShape, plan_YN: Bool[Tensor, "Y N"], rows: int, length: int
@@ -123,27 +160,64 @@ class LatencyTariff:
         # The last block may be smaller: neurons count, not blocks.
         sizes_G = torch.tensor(shape.block_sizes, device=plan_YN.device)
         blocks = float((plan_YN[:, shape.heads :] * sizes_G).sum()) / shape.block_size
-        counts = (int(heads_YH.sum()), units, blocks, len(plan_YN))
+        counts: dict[Kind, float] = {
+            "head": int(heads_YH.sum()),
+            "keys": units,
+            "block": blocks,
+            "rest": len(plan_YN),
+        }
+        context = (length + 1) / 2 if shape.causal else length
         return sum(
-            count * self._ms(kind, rows, length) for kind, count in zip(KINDS, counts, strict=True)
+            count * self.lines[kind].ms(rows * length, context) for kind, count in counts.items()
         )
 
-    def dense_ms(self, shape: LayerShape, layers: int, rows: int, length: int) -> float:
-        """Milliseconds of a forward in which everybody serves."""
-        everybody_YN = torch.ones(layers, shape.agents, dtype=torch.bool)
-        return self.plan_ms(shape, everybody_YN, rows, length)
-
-    def budget_fraction(
-        self, budget_ms: float, shape: LayerShape, layers: int, rows: int, length: int
+    def agents_ms(
+        self, shape: LayerShape, layers: int, rows: int, length: int, *, pooled: bool = False
     ) -> float:
-        """The share of dense agent FLOPs that takes so long, agents of all kinds thinned alike.
+        """Milliseconds that all agents together are charged for a forward.
 
         Args:
-            budget_ms: for one forward of the layers.
             shape: of every layer.
             layers: how many.
             rows: of the batch.
             length: real tokens in each row.
+            pooled: whether only the first token is read after the last layer.
+        """
+        charged = replace(shape, rates=self.rates(shape, rows * length))
+        mask_BL = torch.ones(rows, length, dtype=torch.bool)
+        tariffs = layer_tariffs(charged, layers, mask_BL, pooled=pooled)
+        return sum(int(each.dense_flops_BL.sum()) for each in tariffs) / PS_PER_MS
+
+    def rest_ms(self, layers: int, rows: int, length: int) -> float:
+        """Milliseconds of a forward of the layers that no agent can save."""
+        return layers * self.lines["rest"].ms(rows * length, 0)
+
+    def dense_ms(
+        self, shape: LayerShape, layers: int, rows: int, length: int, *, pooled: bool = False
+    ) -> float:
+        """Milliseconds of a forward of the layers in which everybody serves."""
+        agents_ms = self.agents_ms(shape, layers, rows, length, pooled=pooled)
+        return agents_ms + self.rest_ms(layers, rows, length)
+
+    def budget_fraction(
+        self,
+        budget_ms: float,
+        shape: LayerShape,
+        layers: int,
+        rows: int,
+        length: int,
+        *,
+        pooled: bool = False,
+    ) -> float:
+        """The share of all agents' milliseconds that leaves a forward of so many in all.
+
+        Args:
+            budget_ms: for one forward of the layers; embeddings and heads come on top.
+            shape: of every layer.
+            layers: how many.
+            rows: of the batch.
+            length: real tokens in each row.
+            pooled: whether only the first token is read after the last layer.
 
         Returns:
             A share in [0, 1]: 1 where even the dense model is fast enough.
@@ -151,49 +225,26 @@ class LatencyTariff:
         Raises:
             EconomyError: not even a forward without agents is that fast.
         """
-        rest_ms = layers * self._ms("rest", rows, length)
-        dense_ms = self.dense_ms(shape, layers, rows, length)
+        rest_ms = self.rest_ms(layers, rows, length)
+        dense_ms = self.dense_ms(shape, layers, rows, length, pooled=pooled)
         if not budget_ms >= rest_ms:
             raise EconomyError(
                 f"{budget_ms:g} ms is less than what {layers} layers take without any agent "
-                f"({rest_ms:.3g} ms at {rows} x {length} tokens); give at least that, up to "
+                f"({rest_ms:.3g} ms at {rows} x {length} tokens); give more than that, up to "
                 f"{dense_ms:.3g} ms for the dense model"
             )
         if budget_ms >= dense_ms:
             return 1.0
         return (budget_ms - rest_ms) / (dense_ms - rest_ms)
 
-    def _ms(self, kind: Kind, rows: int, length: int) -> float:
-        return self.lines[kind].ms(rows * length, length)
-
-
-def as_rows(readings: Iterable[Reading]) -> list[dict[str, Any]]:
-    """Readings as rows of a table or a JSON file."""
-    return [asdict(each) for each in readings]
-
-
-def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Reading]:
-    """Readings from rows; other columns are left out.
-
-    Raises:
-        EconomyError: a row lacks a column.
-    """
-    names = Reading.__dataclass_fields__
-    try:
-        return [Reading(**{name: row[name] for name in names}) for row in rows]
-    except KeyError as error:
-        raise EconomyError(
-            f"a table of latencies has no column {error.args[0]!r}; make one with "
-            "`python -m benchmarks.latency`"
-        ) from error
-
 
 def _size(kind: Kind, shape: LayerShape) -> int:
-    sizes = {"block": shape.block_size, "rest": shape.hidden}
-    return sizes.get(kind, shape.head_dim)
+    if kind == "block":
+        return shape.block_size
+    return shape.head_dim if kind in ("head", "keys") else shape.hidden
 
 
-def _fitted(own: list[Reading]) -> Line:
+def _fitted(own: list[Reading], scale: float) -> Line:
     """Least squares of relative errors: small counts matter as much as large ones."""
     from scipy.optimize import nnls
 
@@ -201,8 +252,8 @@ def _fitted(own: list[Reading]) -> Line:
     context = np.array([each.context for each in own], dtype=float)
     ms = np.array([each.ms for each in own])
     design = np.stack((np.ones_like(tokens), tokens, tokens * context), 1) / ms[:, None]
-    scale = design.max(0)
-    scale[scale == 0] = 1.0
-    found, _ = nnls(design / scale, np.ones_like(ms))
-    call_ms, token_ms, pair_ms = found / scale
+    largest = design.max(0)
+    largest[largest == 0] = 1.0
+    found, _ = nnls(design / largest, np.ones_like(ms))
+    call_ms, token_ms, pair_ms = scale * found / largest
     return Line(float(call_ms), float(token_ms), float(pair_ms))

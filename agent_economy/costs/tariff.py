@@ -7,6 +7,8 @@ all context tokens. A neuron block pays per token only. One multiply-add is two 
 Where nobody reads a token's output, as in the last layer of a classifier that pools its first
 token, serving it is dead computation and costs nothing. The token stays context all the same: those
 that are read attend to it, so its keys and values are paid for.
+
+Where a layer's shape carries rates of its own (``costs.rates``), the same integers are picoseconds.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from functools import cached_property
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from agent_economy.costs.rates import Rates, flops_rates
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class LayerShape:
         ffn_matrices: 2 for a plain FFN, 3 for a gated one (gate, up, down).
         block_size: neurons in a block agent; the last block may be smaller.
         causal: whether a token attends only to itself and to earlier tokens.
+        rates: what agents are charged; None for FLOPs.
     """
 
     hidden: int
@@ -42,6 +47,7 @@ class LayerShape:
     ffn_matrices: int
     block_size: int
     causal: bool
+    rates: Rates | None = None
 
     @property
     def block_sizes(self) -> tuple[int, ...]:
@@ -237,7 +243,8 @@ def layer_tariff(
 
     With ``context`` the tokens that a token attends to (all real ones of its row, or the earlier
     ones when causal), a head's token costs ``2*D*K + 2*K*D + 4*K*context`` and its set-up
-    ``4*D*K`` per context token; a block of ``G`` neurons costs ``2*ffn_matrices*D*G``.
+    ``4*D*K`` per context token; a block of ``G`` neurons costs ``2*ffn_matrices*D*G``. Other rates
+    of the shape stand in their places.
 
     Args:
         shape: sizes of the layer.
@@ -254,17 +261,16 @@ def layer_tariff(
         context_B1L = real_BL.cumsum(-1)[:, None]
     else:
         context_B1L = real_BL.sum(-1)[:, None, None]
-    projections = 4 * shape.hidden * shape.head_dim
-    head_B1L = projections + 4 * shape.head_dim * context_B1L
-    sizes_G = torch.tensor(shape.block_sizes, device=device)
-    block_G1 = (2 * shape.ffn_matrices * shape.hidden * sizes_G)[:, None]
+    rates = flops_rates(shape) if computed or shape.rates is None else shape.rates
+    head_B1L = rates.head + rates.pair * context_B1L
+    block_G1 = torch.tensor(rates.blocks, device=device)[:, None]
     columns = head_B1L.shape[-1]
     parts = (
         head_B1L.expand(rows, shape.heads, columns),
-        block_G1.expand(rows, sizes_G.shape[0], columns),
+        block_G1.expand(rows, block_G1.shape[0], columns),
     )
     flops_BNL = torch.cat(parts, 1)
-    setup_U = torch.full((shape.kv_heads,), projections, device=device)
+    setup_U = torch.full((shape.kv_heads,), rates.setup, device=device)
     group = shape.heads // shape.kv_heads
     if read_BL is None or computed:
         return Tariff(flops_BNL, setup_U, real_BL, group)

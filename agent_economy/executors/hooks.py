@@ -83,6 +83,28 @@ def gate_blocks(
     return _scaled(x, gate_BLN[..., shape.heads :], shape.block_sizes)
 
 
+def gate_present(
+    x: Float[Tensor, "B l W"],
+    gate_BLA: Float[Tensor, "B L A"],
+    present: tuple[int, ...],
+    sizes: tuple[int, ...],
+) -> Float[Tensor, "B l W"]:
+    """Multiply slices of the agents that a compacted layer still holds by their gates.
+
+    Args:
+        x: concatenated heads or neurons, of the first token only where no other is computed.
+        gate_BLA: of all the layer's heads, or of all its blocks.
+        present: those that are left.
+        sizes: widths of all of them.
+    """
+    if not present:
+        return x
+    if x.shape[1] > 1:
+        _same_tokens(x, gate_BLA)
+    own_BLA = gate_BLA[:, : x.shape[1], list(present)]
+    return _scaled(x, own_BLA, tuple(sizes[agent] for agent in present))
+
+
 def _scaled(x: Tensor, gate_BLG: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Every slice of the last dimension times its gate."""
     gate_BLG = gate_BLG.to(x.dtype)

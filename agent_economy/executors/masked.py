@@ -15,7 +15,14 @@ from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
 from agent_economy.errors import EconomyError
 from agent_economy.executors.base import Executor, Gatekeeper
-from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked, in_blocks, watched
+from agent_economy.executors.hooks import (
+    gate_blocks,
+    gate_heads,
+    gate_present,
+    hooked,
+    in_blocks,
+    watched,
+)
 
 if TYPE_CHECKING:
     from agent_economy.receipt import Receipt
@@ -44,12 +51,16 @@ class MaskedExecutor(Executor):
         self, adapter: Adapter, *, measure: bool = False, seed: int = 0, pooled: bool = False
     ) -> None:
         super().__init__(adapter)
+        if measure and adapter.present is not None:
+            raise EconomyError(
+                "what agents add to a compacted model is not measured; found its economy with "
+                "another income: wallet={'income': {'name': 'flat'}}"
+            )
         self.last = len(adapter.sites) - 1 if pooled else None
         self.sketches = _sketches(adapter, seed) if measure else None
 
     def run(self, batch: dict[str, Any], market: Gatekeeper) -> tuple[Any, Receipt]:
         """See ``Executor.run``."""
-        shape = self.adapter.shape
         gates: dict[int, Tensor] = {}
         heads: dict[int, Tensor] = {}
         whole_BL, past = token_mask(batch), cached_tokens(batch)
@@ -71,14 +82,14 @@ class MaskedExecutor(Executor):
 
         def on_heads(layer: int, x: Tensor) -> Tensor:
             if layer in gates:
-                x = gate_heads(x, gates[layer], shape)
+                x = self._gated(layer, x, gates[layer], heads=True)
             if self.sketches:
                 heads[layer] = added(layer, x, self.sketches[layer][0])
             return x
 
         def on_neurons(layer: int, x: Tensor) -> Tensor:
             if layer in gates:
-                x = gate_blocks(x, gates[layer], shape)
+                x = self._gated(layer, x, gates[layer], heads=False)
             if self.sketches:
                 blocks = added(layer, x, self.sketches[layer][1])
                 market.served(layer, torch.cat((heads.pop(layer), blocks)))
@@ -87,6 +98,16 @@ class MaskedExecutor(Executor):
         with hooked(self.adapter, on_layer, on_heads, on_neurons):
             output = self.adapter.model(**batch)
         return output, market.close()
+
+    def _gated(self, layer: int, x: Tensor, gate_BLN: Tensor, *, heads: bool) -> Tensor:
+        """A layer's heads or neurons times their gates."""
+        shape, present = self.adapter.shape, self.adapter.present
+        if present is None:
+            return gate_heads(x, gate_BLN, shape) if heads else gate_blocks(x, gate_BLN, shape)
+        if heads:
+            sizes = (shape.head_dim,) * shape.heads
+            return gate_present(x, gate_BLN[..., : shape.heads], present[layer][0], sizes)
+        return gate_present(x, gate_BLN[..., shape.heads :], present[layer][1], shape.block_sizes)
 
     @torch.no_grad()
     def _foresee(self, batch: dict[str, Any], past: int) -> list[Tensor]:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from agent_economy.agents.checks import share
 from agent_economy.agents.settlement import Settlement
+from agent_economy.costs.rates import Rates
 from agent_economy.costs.reading import Reading
 from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff, layer_tariffs
 from agent_economy.errors import EconomyError
 from agent_economy.market.bidding import Bidding
+from agent_economy.market.charges import market_charge, market_flops, tariffs_in_flops
 from agent_economy.market.course import Course
 from agent_economy.market.joint import joint_tariff, stack, unstack
 from agent_economy.mechanisms import Clearing, Mechanism, Scope, State
@@ -70,10 +73,15 @@ class Market:
         self.last_course: Course | None
         self._left_out: bool | None = None
         self._seen_version = -1
-        # No token that can be served brings less than one that attends to itself alone.
-        alone = layer_tariff(shape, torch.ones(1, 1, dtype=torch.bool))
-        self._least_dense_flops = float(alone.dense_flops_BL)
+        self.set_rates(shape.rates)
         self.set_mechanism(mechanism, timing)
+
+    def set_rates(self, rates: Rates | None) -> None:
+        """Change what agents are charged; None for FLOPs. No cache goes on across the change."""
+        self.shape, self.last_course = replace(self.shape, rates=rates), None
+        # No token that can be served brings less than one that attends to itself alone.
+        alone = layer_tariff(self.shape, torch.ones(1, 1, dtype=torch.bool))
+        self._least_dense_flops = float(alone.dense_flops_BL)
 
     def set_mechanism(self, mechanism: Mechanism, timing: Timing = "spot") -> None:
         """Change how and when the market clears; what the old mechanism remembered is forgotten."""
@@ -128,16 +136,19 @@ class Market:
             self.scarce = self.budget_fraction < 1
             planned = self.plan_YN is not None
             self.free = not (self.scarce or planned or self._anybody_left_out())
-            asked_Y = [self._market_flops(layer) for layer in range(self.population.layers)]
+            layers = range(self.population.layers)
+            to_pay = self.bidding, self.mechanism, self.shape
+            asked_Y = [market_charge(*to_pay, layer) for layer in layers]
             least = int(self._least_dense_flops * self.budget_fraction)
             payable_Y = [asked <= least for asked in asked_Y]
             if self.timing != "spot":
                 payable_Y = [sum(asked_Y) <= least * len(asked_Y)] * len(asked_Y)
             self.run_Y = [self.scarce and not planned and payable for payable in payable_Y]
-            self.market_flops_Y = [
+            #: what bidding and clearing take per token in each layer, in the market's unit
+            self.market_charge_Y = [
                 asked if run else 0 for asked, run in zip(asked_Y, self.run_Y, strict=True)
             ]
-            #: FLOPs that each token brings to each layer, the market's own included
+            #: what each token brings to each layer, the market's own included
             self.supplies = [self._supply(each) for each in self.tariffs]
             self._learned: dict[int, State] = {}
             self.active_YN = self.course.active_YN
@@ -227,10 +238,17 @@ class Market:
                 mask_BL=self.mask_BL,
                 clearings=self.clearings,
                 supplies=self.supplies,
-                market_flops_Y=self.market_flops_Y,
+                market_flops_Y=[
+                    sum(market_flops(self.bidding, self.mechanism, self.shape, layer)) if run else 0
+                    for layer, run in enumerate(self.run_Y)
+                ],
                 fixed=self.reading.fixed,
                 traced=self.needs_trace,
                 optimal_welfare=float(self.optimal_welfare) if self.measure_optimum else None,
+                flops_tariffs=tariffs_in_flops(
+                    self.shape, self.population.layers, self.mask_BL, pooled=self.reading.pooled
+                ),
+                market_charge_Y=self.market_charge_Y,
             )
         receipt.timings_ms.update(self.timings_ms)
         self.timings_ms.clear()
@@ -320,7 +338,7 @@ class Market:
 
     def _on_offer(self, layer: int) -> Int[Tensor, "B L"]:
         """What each token's supply leaves to agents once the layer's market has been paid for."""
-        return self.supplies[layer] - self.market_flops_Y[layer] * self.tariffs[layer].mask_BL
+        return self.supplies[layer] - self.market_charge_Y[layer] * self.tariffs[layer].mask_BL
 
     def _bids(self, layer: int, hidden_BLD: Tensor) -> Tensor:
         """Bids of the whole sequence: those of its new tokens after those remembered.
@@ -431,13 +449,6 @@ class Market:
         supply = supply.sum(0, keepdim=True) if scope == "batch" else supply
         slack = 0.0 if self.temperature is None else 1e-4
         return (spend <= supply * (1 + slack)).all()
-
-    def _market_flops(self, layer: int) -> int:
-        """FLOPs per token of bidding and clearing in a layer."""
-        if self.mechanism.flops_per_bid == 0:
-            return 0  # nobody bids where nobody listens
-        bidding = self.bidding.flops_per_token(layer, self.shape.hidden)
-        return bidding + self.mechanism.flops_per_bid * self.shape.agents
 
     @contextmanager
     def _clock(self, phase: str) -> Iterator[None]:

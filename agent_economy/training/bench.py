@@ -27,6 +27,8 @@ from agent_economy.training.settings import TrainSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from agent_economy.config import LatencyConfig
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -42,6 +44,8 @@ class Bench:
         longest: tokens of the longest.
         pooled: whether only the first token of the last layer is read.
         device: where the model is.
+        latency: what agents take on a clock, where they are charged that; then costs here are not
+            FLOPs but picoseconds (``costs.rates``).
     """
 
     settings: TrainSettings
@@ -53,6 +57,7 @@ class Bench:
     longest: int
     pooled: bool
     device: torch.device
+    latency: LatencyConfig | None = None
 
     def seed(self, *path: str | int) -> int:
         """A seed of this run."""

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from agent_economy.costs.rates import PS_PER_MS
 from agent_economy.errors import EconomyError
 from agent_economy.executors.masked import token_mask
 from agent_economy.metrics.reallocation import layer_sums, row_gini
@@ -63,7 +64,8 @@ def evaluate(
         ``metric, score, n, flops_per_token, flops_fraction, budget_fraction, spend_fraction,
         market_fraction`` and the tables. ``flops_per_token`` counts fixed FLOPs (task head), too;
         ``flops_fraction`` is agents' FLOPs over the dense agents'; ``spend_fraction`` is spend over
-        supply.
+        supply, in FLOPs or, where agents are charged them, milliseconds, and then there are
+        ``agents_ms_per_example`` and ``agents_ms_fraction``, too, as the table of latencies has it.
 
     Raises:
         EconomyError: spend exceeds the budget, or the model's outputs are not numbers.
@@ -72,7 +74,7 @@ def evaluate(
     economy.eval()
     device = next(economy.model.parameters()).device
     guess = np.zeros(len(rows))
-    spent = dense = fixed = market = tokens = 0
+    spent = dense = fixed = market = tokens = charged = whole = 0
     found: list[pd.DataFrame] = []
     ask = {"output_attentions": True} if attention else {}
     kernel = economy.model.config._attn_implementation
@@ -91,6 +93,7 @@ def evaluate(
             guess[chosen] = found_B.double().cpu().numpy()
             spent, dense = spent + receipt.spend_flops, dense + receipt.dense_flops
             fixed, market = fixed + receipt.fixed_flops, market + receipt.market_flops
+            charged, whole = charged + receipt.charged, whole + receipt.dense_charge
             tokens += int(token_mask(inputs).sum())
             if attention:
                 causal = economy.adapter.shape.causal
@@ -99,18 +102,21 @@ def evaluate(
         if attention:
             economy.model.set_attn_implementation(kernel)
     budget = economy.market.budget_fraction
-    fraction = spent / dense
+    fraction = charged / whole
     _check(economy, fraction, budget)
     result = {
         "metric": data.metric,
         "score": _score(data, guess, rows),
         "n": len(rows),
         "flops_per_token": round((spent + fixed) / tokens, 1),
-        "flops_fraction": fraction,
+        "flops_fraction": spent / dense,
         "budget_fraction": budget,
         "spend_fraction": fraction / budget,
         "market_fraction": market / dense,
     }
+    if receipt.in_ms:
+        result["agents_ms_per_example"] = charged / PS_PER_MS / len(rows)
+        result["agents_ms_fraction"] = fraction
     label = rows.lengths_B - 1.0 if data.metric == "perplexity" else data.labels.astype(float)
     predictions = pd.DataFrame({"row": np.arange(len(rows)), "prediction": guess, "label": label})
     columns = ["row", "layer", "entropy_nats", "gini"]
@@ -145,7 +151,7 @@ def _check(economy: Economy, fraction: float, budget: float) -> None:
         return  # every forward was checked
     if fraction > budget * (1 + TOLERANCE):
         raise EconomyError(
-            f"spend over the set is {fraction:.4f} of dense FLOPs, {fraction / budget - 1:.1%} "
+            f"spend over the set is {fraction:.4f} of dense, {fraction / budget - 1:.1%} "
             f"above the budget {budget:g}; give a larger --budget, or let the price be set again"
         )
 

@@ -44,6 +44,7 @@ class FinetuneSettings(OptionSettings):
         seed: of the head, the order of rows and dropout.
         limit: how many training examples, drawn without replacement; None: all.
         hold_out: share of the training part that is kept apart, to choose hyper-parameters on.
+        test_share: share of the training part that is never looked at, by a hash of its text.
     """
 
     task: str
@@ -55,6 +56,24 @@ class FinetuneSettings(OptionSettings):
     seed: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
     hold_out: float = Field(0.0, ge=0, lt=1)
+    test_share: float | None = Field(None, gt=0, lt=1)
+
+
+class LatencySettings(StrictModel):
+    """Agents are charged milliseconds instead of FLOPs.
+
+    Attributes:
+        table: file of measured latencies; None: what `agent-economy bench latency` left.
+        budget_ms: for a forward of the layers on ``rows x length`` tokens, instead of ``budget``,
+            which is a share of what all agents take.
+        rows: of the batches that the budget is stated for, over which calls are spread.
+        length: tokens in each of their rows; None: as many as training rows have on average.
+    """
+
+    table: str | None = None
+    budget_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
+    rows: int = Field(32, ge=1)
+    length: int | None = Field(None, ge=1)
 
 
 class TrainSettings(OptionSettings):
@@ -64,7 +83,8 @@ class TrainSettings(OptionSettings):
         task: ``stsb``, ``cola``, ``sst2`` or ``mnli``.
         model: folder of a fine-tuned dense model: where the training starts, and its teacher.
         method: who allocates compute, see ``training.methods``, and its options.
-        budget: agent FLOPs over the dense model's.
+        budget: agent FLOPs over the dense model's; milliseconds where there is ``latency``.
+        latency: charge agents milliseconds; None: FLOPs.
         epochs: passes over the training part.
         batch_size: rows per step.
         learning_rate: of the model, at its height.
@@ -81,12 +101,14 @@ class TrainSettings(OptionSettings):
         seed: of everything drawn.
         limit: how many training examples, drawn without replacement; None: all.
         hold_out: share of the training part that is kept apart, to choose hyper-parameters on.
+        test_share: share of the training part that is never looked at, by a hash of its text.
     """
 
     task: str
     model: str
     method: Named = Named(name="market")
     budget: float = Field(0.25, gt=0, le=1)
+    latency: LatencySettings | None = None
     epochs: int = Field(8, ge=0)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False)
@@ -103,3 +125,4 @@ class TrainSettings(OptionSettings):
     seed: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
     hold_out: float = Field(0.0, ge=0, lt=1)
+    test_share: float | None = Field(None, gt=0, lt=1)

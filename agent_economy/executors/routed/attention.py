@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agent_economy.adapters.base import projection_weight
+from agent_economy.compaction.absent import BiasOnly
 from agent_economy.errors import EconomyError
 from agent_economy.executors.routed.passage import Passage
 from agent_economy.executors.routed.ragged import (
@@ -49,21 +50,24 @@ class RoutedAttention(nn.Module):
         shape, sites = adapter.shape, adapter.sites[layer]
         self.shape = shape
         replaced = sites.layer.get_submodule(adapter.attention)
+        present_H, present_U = _present(adapter, layer)
         # In tuples, so that they are not this module's own.
-        self._projections = tuple(sites.layer.get_submodule(p) for p in adapter.projections)
+        self._projections = tuple(
+            sites.layer.get_submodule(p) for p in (adapter.projections if present_H else ())
+        )
         self._output = (sites.attention_output,)
         self.scaling: float = getattr(replaced, "scaling", shape.head_dim**-0.5)
         self.layer_idx: int = getattr(replaced, "layer_idx", layer)
         fused = len(adapter.projections) == 1
-        heads, units = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        heads, units = len(present_H) * shape.head_dim, len(present_U) * shape.head_dim
         offsets = (0, heads, heads + units) if fused else (0, 0, 0)
-        self._slices = tuple(
-            Slices((shape.head_dim,) * agents, offset)
-            for agents, offset in zip(
-                (shape.heads, shape.kv_heads, shape.kv_heads), offsets, strict=True
-            )
+        width_H, width_U = (shape.head_dim,) * shape.heads, (shape.head_dim,) * shape.kv_heads
+        self._slices = (
+            Slices(width_H, offsets[0], present_H),
+            Slices(width_U, offsets[1], present_U),
+            Slices(width_U, offsets[2], present_U),
         )
-        self._columns = Slices((shape.head_dim,) * shape.heads)
+        self._columns = Slices(width_H, 0, present_H)
         self.passage: Passage | None = None
 
     def forward(
@@ -96,7 +100,7 @@ class RoutedAttention(nn.Module):
         if position_embeddings is not None:
             rotary = passage.rotary(position_embeddings)
         (output,) = self._output
-        out_TD = bias_rows(output, len(x_TD))
+        out_TD = bias_rows(output, len(x_TD), x_TD)
         if not (passage.heads or cache is not None):
             self._measure(passage, out_TD[:0])
             return out_TD[None], None
@@ -131,7 +135,9 @@ class RoutedAttention(nn.Module):
         if used_BU is None:
             units = everybody(self.shape.kv_heads, context.tokens)
         else:
-            units = group_agents(used_BU[context.row_T], everywhere=1.0)
+            # A cache must not hold what nobody asked for: it would pass for what was.
+            everywhere = passage.ways.units_everywhere if cache is None else 1.0
+            units = group_agents(used_BU[context.row_T], everywhere=everywhere)
         key_BlUK, value_BlUK = (
             self._laid_out(passage, self._read(context_TD, which, units), units) for which in (1, 2)
         )
@@ -187,6 +193,8 @@ class RoutedAttention(nn.Module):
         return (key if rotary is None else rotate(key, *rotary)), value
 
     def _read(self, x_TD: Tensor, which: int, groups: list[Group]) -> Tensor:
+        if not groups:
+            return x_TD.new_empty(0)
         weight, bias = self._weight(which)
         return read_through(x_TD, weight, bias, self._slices[which], groups)
 
@@ -214,10 +222,10 @@ class RoutedAttention(nn.Module):
         if groups[0].token_X is None:
             group = groups[0]
             start = group.tokens * len(group.agents) * width
-            mixed = self._everywhere(
+            mixed_ThK = self._everywhere(
                 passage, group, flat[:start], key_BULK, value_BULK, rotary, position_bias
             )
-            flat[:start] = mixed.flatten()
+            flat[:start].view(mixed_ThK.shape).copy_(mixed_ThK)
             groups = groups[1:]
         if groups:
             mixed_PK = self._pairs(
@@ -331,13 +339,30 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated
 
 
-def bias_rows(output: nn.Module, tokens: int) -> Tensor:
-    """What an output projection adds when nobody writes, (T, D), to be added to."""
-    weight, bias = projection_weight(output), output.bias
+def bias_rows(output: nn.Module, tokens: int, like: Tensor) -> Tensor:
+    """What an output projection adds when nobody writes, (T, D), to be added to.
+
+    Args:
+        output: the projection, or what stands for it where nobody is left.
+        tokens: ``T``.
+        like: a tensor of the type and on the device of its inputs.
+    """
+    bias = output.bias
     if bias is None:
-        return weight.new_zeros(tokens, weight.shape[0])
+        absent = isinstance(output, BiasOnly)
+        width = output.width if absent else projection_weight(output).shape[0]
+        return like.new_zeros(tokens, width)
     assert isinstance(bias, Tensor)
     return bias.detach().expand(tokens, -1).clone()
+
+
+def _present(adapter: Adapter, layer: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Heads and key/value heads that the layer's weights hold."""
+    shape = adapter.shape
+    if adapter.present is None:
+        return tuple(range(shape.heads)), tuple(range(shape.kv_heads))
+    heads, share = adapter.present[layer][0], shape.heads // shape.kv_heads
+    return heads, tuple(sorted({head // share for head in heads}))
 
 
 def _pairs_of(groups: list[Group], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agent_economy.adapters import Adapter
+from agent_economy.compaction.first_token import FirstToken
 from agent_economy.compaction.shrinking import check_sliceable, owns_output, shrink
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.executors.base import Executor, Gatekeeper
@@ -197,6 +198,7 @@ class RoutedExecutor(Executor):
     def _underway(self, passage: Passage, market: Gatekeeper) -> Iterator[None]:
         """Trade on entry to every layer; pack before the first one and unpack after the last."""
         last, sketches = len(self.adapter.sites) - 1, self.masked.sketches
+        present = self.adapter.present
 
         def entry(layer: int) -> Any:
             def call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -208,7 +210,7 @@ class RoutedExecutor(Executor):
                 gate_BLN = market.trade(layer, hidden_BLD)
                 if layer == last and self.pooled:
                     hidden = passage.narrow(hidden)
-                passage.serve(gate_BLN)
+                passage.serve(gate_BLN, None if present is None else present[layer])
                 passage.sketches = sketches[layer] if sketches else None
                 if args:
                     return (hidden, *args[1:]), kwargs
@@ -264,9 +266,10 @@ def _stands(adapter: Adapter) -> list[tuple[nn.Module, str, nn.Module]]:
         modules: dict[str, nn.Module] = {adapter.attention: RoutedAttention(adapter, index)}
         if not owns_output(adapter):
             modules[adapter.attention_output] = nn.Identity()
+        blocks = None if adapter.present is None else adapter.present[index][1]
         for path in adapter.ffn_inputs:
-            modules[path] = RoutedReading(sites.layer.get_submodule(path), adapter.shape)
-        modules[adapter.ffn_output] = RoutedWriting(sites.ffn_output, adapter.shape)
+            modules[path] = RoutedReading(sites.layer.get_submodule(path), adapter.shape, blocks)
+        modules[adapter.ffn_output] = RoutedWriting(sites.ffn_output, adapter.shape, blocks)
         for path, module in modules.items():
             parent, _, name = path.rpartition(".")
             found.append((sites.layer.get_submodule(parent), name, module.eval()))
@@ -279,6 +282,8 @@ def _why_never(adapter: Adapter) -> str | None:
         check_sliceable(adapter)
     except EconomyError as error:
         return str(error)
+    if isinstance(adapter.sites[-1].layer, FirstToken):
+        return "its last layer was compacted to run for one token only"
     config = adapter.model.config
     if getattr(config, "sliding_window", None) is not None:
         return "its tokens attend to a window, which routed attention does not know"

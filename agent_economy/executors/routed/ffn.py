@@ -21,18 +21,23 @@ class RoutedReading(nn.Module):
     Args:
         replaced: the projection.
         shape: sizes of the layer.
+        present: blocks that the projection holds; None for all.
     """
 
-    def __init__(self, replaced: nn.Module, shape: LayerShape) -> None:
+    def __init__(
+        self, replaced: nn.Module, shape: LayerShape, present: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
         self._replaced = (replaced,)
-        self.slices = Slices(shape.block_sizes)
+        self.slices = Slices(shape.block_sizes, present=present)
         self.passage: Passage | None = None
 
     def forward(self, hidden_1TD: Tensor) -> Tensor:
         """(1, T, D) -> neurons of served (token, block) pairs as flat memory."""
         passage, (projection,) = self.passage, self._replaced
         assert passage is not None
+        if not passage.blocks:
+            return hidden_1TD.new_empty(0)
         bias = projection.bias
         assert bias is None or isinstance(bias, Tensor)
         return read_through(
@@ -48,18 +53,22 @@ class RoutedReading(nn.Module):
 class RoutedWriting(nn.Module):
     """Stands in for the projection that neurons write through; arguments as before."""
 
-    def __init__(self, replaced: nn.Module, shape: LayerShape) -> None:
+    def __init__(
+        self, replaced: nn.Module, shape: LayerShape, present: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
         self._replaced = (replaced,)
-        self.slices = Slices(shape.block_sizes)
+        self.slices = Slices(shape.block_sizes, present=present)
         self.passage: Passage | None = None
 
     def forward(self, flat: Tensor) -> Tensor:
         """Flat memory -> (1, T, D), the bias included."""
         passage, (projection,) = self.passage, self._replaced
         assert passage is not None
-        out_TD = bias_rows(projection, passage.queries.tokens)
+        out_TD = bias_rows(projection, passage.queries.tokens, flat)
         passage.measure(flat, 1, self.slices, passage.blocks)
+        if not passage.blocks:
+            return out_TD[None]
         write_through(
             out_TD,
             flat,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Shares of the tokens from which on an agent runs on all of them, measured on MiniLM's shape: a
 #: product with one head's 32 columns reaches 60 % of a wide one's speed, one with a block's 128
-#: columns 85 %.
-HEADS_EVERYWHERE, BLOCKS_EVERYWHERE = 0.6, 0.85
+#: columns 85 %. Keys and values that are computed for all rows need no scattering, either.
+HEADS_EVERYWHERE, BLOCKS_EVERYWHERE, UNITS_EVERYWHERE = 0.5, 0.85, 0.5
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class Ways:
     Attributes:
         heads_everywhere: share of the tokens from which on a head runs on all of them.
         blocks_everywhere: the same of a neuron block.
+        units_everywhere: the same of keys and values, where no cache keeps them.
         grouped: one product for groups of all sizes, instead of one each.
     """
 
     heads_everywhere: float = HEADS_EVERYWHERE
     blocks_everywhere: float = BLOCKS_EVERYWHERE
+    units_everywhere: float = UNITS_EVERYWHERE
     grouped: bool = False
 
 
@@ -84,9 +86,22 @@ class Passage:
         self.contributions: list[Tensor] = []
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def serve(self, gate_BLN: Tensor | None) -> None:
-        """Take up a layer's gates for the tokens that run now; None serves everybody."""
+    def serve(
+        self,
+        gate_BLN: Tensor | None,
+        present: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+    ) -> None:
+        """Take up a layer's gates for the tokens that run now; None serves everybody.
+
+        Args:
+            gate_BLN: who serves which token.
+            present: heads and blocks that a compacted layer still holds; None for all.
+        """
         shape, tokens = self.shape, self.queries.tokens
+        if gate_BLN is None and present is not None:
+            gate_BLN = torch.zeros(*self.mask_BL[:, self.past :].shape, shape.agents)
+            gate_BLN[..., [*present[0], *(shape.heads + block for block in present[1])]] = 1.0
+            gate_BLN = gate_BLN.to(self.mask_BL.device)
         if gate_BLN is None:
             self.served_TH = None
             self.heads = everybody(shape.heads, tokens)

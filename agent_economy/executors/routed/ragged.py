@@ -10,6 +10,8 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional
 
+from agent_economy.errors import EconomyError
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -103,10 +105,14 @@ class Slices:
     Args:
         sizes: rows of each agent; all agents' are alike, but the last one's may be fewer.
         offset: of the first agent's first row.
+        present: agents that the weight holds, ascending; None for all.
     """
 
-    def __init__(self, sizes: Sequence[int], offset: int = 0) -> None:
+    def __init__(
+        self, sizes: Sequence[int], offset: int = 0, present: Sequence[int] | None = None
+    ) -> None:
         self.sizes, self.offset, self.size = tuple(sizes), offset, sizes[0]
+        self._place = None if present is None else {each: at for at, each in enumerate(present)}
 
     def width(self, agents: list[int]) -> int:
         """Rows of these agents together."""
@@ -114,14 +120,25 @@ class Slices:
 
     def rows(self, tensor: Tensor, agents: list[int]) -> Tensor:
         """The agents' rows of a (O, ...) tensor."""
-        start = self.offset + agents[0] * self.size
+        places = agents if self._place is None else [self._found(agent) for agent in agents]
+        start = self.offset + places[0] * self.size
         width = self.width(agents)
-        if agents[-1] - agents[0] + 1 == len(agents):
+        if places[-1] - places[0] + 1 == len(places):
             return tensor[start : start + width]
         spans = [
-            torch.arange(self.sizes[agent]) + self.offset + agent * self.size for agent in agents
+            torch.arange(self.sizes[agent]) + self.offset + place * self.size
+            for agent, place in zip(agents, places, strict=True)
         ]
         return tensor.index_select(0, torch.cat(spans).to(tensor.device))
+
+    def _found(self, agent: int) -> int:
+        assert self._place is not None
+        if agent not in self._place:
+            raise EconomyError(
+                f"agent {agent} of a layer left this model when it was compacted and cannot serve; "
+                "mute it (economy.population.mute)"
+            )
+        return self._place[agent]
 
 
 @torch.no_grad()
@@ -180,7 +197,7 @@ def write_through(
 
     Args:
         out_TD: the bias, or zeros; changed in place.
-        flat: as ``read_through`` gives it.
+        flat: as ``read_through`` gives it; what is not served is put to 0 in place.
         weight_DO: the whole output projection.
         slices: which of its columns are whose.
         groups: who serves whom.
@@ -193,8 +210,7 @@ def write_through(
         if id(group) in done:
             continue
         if group.gate_TA is not None:
-            sizes = [slices.sizes[agent] for agent in group.agents]
-            part = part * widen(group.gate_TA.to(part.dtype), sizes)
+            part = gated(part, group, slices)
         weight = slices.rows(weight_OD, group.agents)
         if group.token_X is None:
             torch.addmm(out_TD, part, weight, out=out_TD)
@@ -239,6 +255,17 @@ def contributions(
         added = torch.bmm(padded.transpose(0, 1), sketch_ASR[group.agents])
         norm_A[group.agents] += torch.linalg.vector_norm(added, dim=-1).sum(1)
     return norm_A
+
+
+def gated(part_XO: Tensor, group: Group, slices: Slices) -> Tensor:
+    """A group's outputs times its gates, in place where all its agents are of one size."""
+    assert group.gate_TA is not None
+    gate_TA = group.gate_TA.to(part_XO.dtype)
+    sizes = [slices.sizes[agent] for agent in group.agents]
+    if len(set(sizes)) > 1:
+        return part_XO * widen(gate_TA, sizes)
+    part_XO.view(len(part_XO), -1, sizes[0]).mul_(gate_TA[:, :, None])
+    return part_XO
 
 
 def widen(gate_TA: Tensor, sizes: list[int]) -> Tensor:

@@ -116,7 +116,7 @@ def test_computes_what_the_tariff_says(head: str) -> None:
     """Counted by torch: projections exactly; scores are computed for whole slots."""
     adapter, _, _ = parts("bert", head)
     routed = RoutedExecutor(adapter, path="routed")
-    ways = Ways(heads_everywhere=1.0, blocks_everywhere=1.0)
+    ways = Ways(heads_everywhere=1.0, blocks_everywhere=1.0, units_everywhere=1.0)
     batch, shape = tiny_batch(), adapter.shape
     mask_BL = batch["attention_mask"].bool()
     gates = random_gates(batch["attention_mask"], [0.3, 0.0, 0.6], 11, "pairs")
