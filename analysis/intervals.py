@@ -48,13 +48,44 @@ def bootstrap(values_ST: ArrayLike, *, level: float = LEVEL, seed: int = 0) -> I
     if np.ptp(values[seen]) == 0:  # Spares a constant the rounding of weighted sums.
         constant = float(values[seen][0])
         return Interval(constant, constant, constant, n)
-    weight_RS, weight_RT = _weights(*values.shape, seed)
-    drawn_R = ((weight_RS @ seen) * weight_RT).sum(axis=1)
-    total_R = ((weight_RS @ np.where(seen, values, 0.0)) * weight_RT).sum(axis=1)
-    # A ragged array can lose every observation of a resample; such a one has no mean.
-    means_R = total_R[drawn_R > 0] / drawn_R[drawn_R > 0]
-    low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(_resampled(values, seed), [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), n)
+
+
+def bootstrap_difference(
+    values_ST: ArrayLike, base_ST: ArrayLike, *, level: float = LEVEL
+) -> Interval:
+    """How much higher one mean is than another of other observations, with its interval.
+
+    Nothing pairs up, so both are resampled independently.
+
+    Args:
+        values_ST: as for `bootstrap`.
+        base_ST: what is taken away; any number of seeds and steps.
+        level: the coverage aimed at.
+    """
+    one, other = bootstrap(values_ST, level=level), bootstrap(base_ST, level=level)
+    n, difference = min(one.n, other.n), one.mean - other.mean
+    if n < 2:
+        return Interval(difference, np.nan, np.nan, n)
+    drawn = [
+        _resampled(np.atleast_2d(np.asarray(values, dtype=np.float64)), seed)
+        for seed, values in enumerate((values_ST, base_ST))
+    ]
+    size = min(map(len, drawn))
+    low, high = np.quantile(drawn[0][:size] - drawn[1][:size], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(difference, float(low), float(high), n)
+
+
+def _resampled(values_ST: np.ndarray, seed: int) -> np.ndarray:
+    """The means of the resamples."""
+    seen = np.isfinite(values_ST)
+    weight_RS, weight_RT = _weights(*values_ST.shape, seed)
+    drawn_R = ((weight_RS @ seen) * weight_RT).sum(axis=1)
+    total_R = ((weight_RS @ np.where(seen, values_ST, 0.0)) * weight_RT).sum(axis=1)
+    # A ragged array can lose every observation of a resample; such a one has no mean.
+    means_R: np.ndarray = total_R[drawn_R > 0] / drawn_R[drawn_R > 0]
+    return means_R
 
 
 def by_variant(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from agent_economy.errors import EconomyError
 from agent_economy.runs.files import one_line_if_disk_full, write_atomic
 from agent_economy.runs.reader import Run
+from analysis.comparison import Comparison, compare
 from analysis.figures.base import TRAINED, Figure, Missing, in_order
 from analysis.frontier import FrontierPage, frontier_page
 from analysis.header import facts
@@ -59,7 +60,9 @@ def write_report(run_dirs: Sequence[Path]) -> Path:
 
     Each run gets ``figures/<name>.png`` and, beside it, ``figures/<name>.csv``: the data behind
     it. The page lies in the first run's folder, embeds all images and asks no network for
-    anything. The same runs give the same bytes.
+    anything. The same runs give the same bytes. Several runs are compared with the first one:
+    what was set differently, what both measured, figures next to each other; the numbers behind
+    that go to ``figures/comparison.csv`` of the first.
 
     Args:
         run_dirs: the run folders, in the order of their sections.
@@ -68,17 +71,27 @@ def write_report(run_dirs: Sequence[Path]) -> Path:
         The path of ``report.html``.
 
     Raises:
-        EconomyError: no folder was named, one holds no finished run, or the disk is full.
+        EconomyError: no folder was named, one holds no finished run, several have nothing in
+            common, or the disk is full.
     """
     if not run_dirs:
         raise EconomyError("name at least one run folder to report on")
     runs = [Study(path) for path in run_dirs]
+    comparison = compare(runs) if len(runs) > 1 else None
+    names = comparison.names if comparison else [runs[0].path.resolve().name]
     page = runs[0].path / REPORT
     with one_line_if_disk_full(page.parent):
-        sections = [_section(run) for run in runs]
+        sections = [_section(run, name) for run, name in zip(runs, names, strict=True)]
         measured = [(s.name, s.summary) for s in sections if s.summary]
-        together = side_by_side(measured) if len(measured) > 1 else None
-        write_atomic(page, _template().render(sections=sections, together=together))
+        text = _template().render(
+            sections=sections,
+            together=side_by_side(measured) if len(measured) > 1 else None,
+            comparison=comparison,
+            beside=_beside(sections),
+        )
+        if comparison:
+            _write_csv(runs[0].figures / "comparison.csv", _compared(comparison))
+        write_atomic(page, text)
     return page
 
 
@@ -102,7 +115,24 @@ def draw(figure: Figure, run: Run) -> Plate:
     return Plate(figure, image=image, findings=tuple(figure.findings(data)))
 
 
-def _section(run: Run) -> Section:
+def _beside(sections: list[Section]) -> list[tuple[str, str, list[tuple[str, Plate]]]]:
+    """Title, name and plates of every figure that several runs have; each plate with its run."""
+    plates: dict[str, list[tuple[str, Plate]]] = {}
+    for section in sections:
+        for plate in section.plates:
+            if plate.image:
+                plates.setdefault(plate.figure.name, []).append((section.name, plate))
+    return [
+        (found[0][1].figure.title, name, found) for name, found in plates.items() if len(found) > 1
+    ]
+
+
+def _compared(comparison: Comparison) -> pd.DataFrame:
+    frames = [other.frame.assign(run=other.name) for other in comparison.others]
+    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+
+
+def _section(run: Run, name: str) -> Section:
     summary = verdict = None
     found = None if run.scenario in TRAINED else readings_of(run)
     if found is not None:
@@ -111,7 +141,7 @@ def _section(run: Run) -> Section:
         _write_csv(run.figures / "summary.csv", summary.frame)
         _write_csv(run.figures / "verdict.csv", verdict.compared)
     return Section(
-        name=run.path.resolve().name,
+        name=name,
         scenario=run.scenario,
         facts=facts(run),
         config=(run.path / "config.toml").read_text("utf-8"),
