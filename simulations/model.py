@@ -13,12 +13,19 @@ from agent_economy import Economy
 from agent_economy.agents.mesa_agents import create_agents
 from agent_economy.receipt import Receipt
 
+_JOURNAL_STEPS = 512
+"""Steps after which the ledger's journal is forgotten."""
+
 
 class EconomyModel(Model):
     """Runs a stream of batches, one a step, through an economy.
 
     Every head and neuron block is a Mesa agent: ``model.agents.select(...)`` can mute it, tax it,
     or give it another policy between steps.
+
+    Memory does not grow with steps: reporters' values apart, nothing of a step is kept but the last
+    output and receipt. The ledger's journal is emptied every 512 steps; whoever wants all of it
+    drains it oftener.
 
     Args:
         economy: the economy.
@@ -56,3 +63,5 @@ class EconomyModel(Model):
             self.output = self.economy(**batch)
         self.receipt = self.output.receipt
         self.datacollector.collect(self)
+        if self.steps % _JOURNAL_STEPS == 0:
+            self.economy.ledger.journal(drain=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from agent_economy.errors import EconomyError
 
@@ -17,8 +18,6 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Put ``content`` at ``path`` so that a reader, or a kill, never meets half of it.
 
-    The temporary file lies in the same folder, as a rename is atomic only inside one file system.
-
     Args:
         path: the file; its folder must exist.
         content: bytes, or text to write as UTF-8.
@@ -26,10 +25,26 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: the disk is full or the folder is not writable; nothing is left behind.
     """
+    with atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write piece by piece; it is at ``path`` once the block has ended well, not before.
+
+    The temporary file lies in the same folder, as a rename is atomic only inside one file system.
+
+    Args:
+        path: the file; its folder must exist.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; nothing is left behind.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

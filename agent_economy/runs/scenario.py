@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from agent_economy.runs.config import StrictModel
+    from agent_economy.runs.recording import Rows
 
 GROUP = "agent_economy.scenarios"
 
@@ -70,7 +71,7 @@ class Scenario(ABC):
         """
 
     @abstractmethod
-    def run_cell(self, session: Any, cell: Cell) -> dict[str, pd.DataFrame]:
+    def run_cell(self, session: Any, cell: Cell) -> Mapping[str, Rows]:
         """Measure one point.
 
         Every random choice must follow from the config and the cell alone, never from cells that
@@ -78,7 +79,8 @@ class Scenario(ABC):
 
         Returns:
             Table name to tidy rows, *without* the cell's own columns: the runner puts these first.
-            Clock readings go to ``timings`` only.
+            Clock readings go to ``timings`` only. A long measurement returns an iterator of frames
+            (see `runs.recording`): it runs while its rows are written.
         """
 
     def finish(self, session: Any) -> dict[str, pd.DataFrame]:

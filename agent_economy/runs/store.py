@@ -23,6 +23,7 @@ from agent_economy.errors import EconomyError
 from agent_economy.runs.config import StrictModel, dump_toml, first_difference, read_toml
 from agent_economy.runs.files import (
     TEMPORARY,
+    atomic,
     make_folders,
     names_in,
     sync_folder,
@@ -31,11 +32,13 @@ from agent_economy.runs.files import (
 )
 from agent_economy.runs.manifest import environment, now
 from agent_economy.runs.reader import COMPLETE, CONFIG, MANIFEST
-from agent_economy.runs.tables import encode, merge, plain, with_cell
+from agent_economy.runs.recording import pieces_of
+from agent_economy.runs.tables import encode, flush, merged, plain, with_cell, write
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agent_economy.runs.recording import Rows
     from agent_economy.runs.scenario import Cell
 
 RUNNING = "running"
@@ -192,23 +195,25 @@ class Store:
         """The indices of the cells whose rows are safely stored."""
         return set(self._markers())
 
-    def write_cell(self, index: int, tables: Mapping[str, pd.DataFrame]) -> None:
+    def write_cell(self, index: int, tables: Mapping[str, Rows]) -> None:
         """Store the rows of one cell: its tables first, the marker that they are whole last.
 
         Args:
             index: the cell's place in the list.
-            tables: table name to rows, without the cell's columns.
+            tables: table name to rows, without the cell's columns. Rows that come in pieces are
+                written piece by piece, table after table.
 
         Raises:
             ValueError: a table already has a column that names the cell, or its name is no word.
         """
         cell = self.cells[index]
-        for name, frame in tables.items():
+        for name, rows in tables.items():
             if not name.isidentifier() or name == "done":
                 raise ValueError(f"{name!r} cannot be a table's name")
             folder = self.parts / name
             folder.mkdir(exist_ok=True)
-            write_atomic(folder / f"{index:06d}.parquet", encode(with_cell(frame, cell, name)))
+            with atomic(folder / f"{index:06d}.parquet") as file:
+                flush(file, (with_cell(piece, cell, name) for piece in pieces_of(rows)))
         marker = json.dumps({"cell": cell, "tables": sorted(tables)})
         write_atomic(self.parts / "done" / f"{index:06d}", marker)
 
@@ -225,7 +230,8 @@ class Store:
         for name in names:
             indices = [index for index, marker in markers.items() if name in marker["tables"]]
             files = [self.parts / name / f"{index:06d}.parquet" for index in indices]
-            write_atomic(self.folder / f"{name}.parquet", encode(merge(files)))
+            with atomic(self.folder / f"{name}.parquet") as file:
+                write(file, merged(files))
         for name, frame in extra.items():
             write_atomic(self.folder / f"{name}.parquet", encode(plain(frame)))
         self._manifest |= {"status": COMPLETE, "ended": now()}

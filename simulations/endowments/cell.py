@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from agent_economy import Economy
 from agent_economy.config import WalletConfig
 from agent_economy.metrics.inequality import gini
+from agent_economy.runs.recording import Recorder
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
 from simulations.endowments.config import EndowmentsConfig, pareto_index
@@ -15,43 +18,45 @@ from simulations.laboratory.shares import pareto_shares, shares
 from simulations.model import EconomyModel
 
 
-def run_cell(session: Laboratory, cell: Cell) -> dict[str, pd.DataFrame]:
+def run_cell(session: Laboratory, cell: Cell) -> dict[str, Iterator[pd.DataFrame]]:
     """Run the stream.
 
     Returns:
         ``endowment_steps``: one row per step and text, the state of the economy beside the text's
         loss; ``gini_wealth`` is that of wallets before the step, ``gini_served`` of tokens served.
+        It comes in pieces: however long the stream, memory holds a few thousand rows of it.
     """
-    config, seed = session.config, int(cell["seed"])
+    return {"endowment_steps": _steps(session, cell)}
+
+
+def _steps(session: Laboratory, cell: Cell) -> Iterator[pd.DataFrame]:
+    config, seed, record = session.config, int(cell["seed"]), Recorder()
     assert isinstance(config, EndowmentsConfig)
     economy = _endowed(session, cell)
     economy.market.measure_optimum = True
     batches = (dense.batch for dense in session.stream(seed))
     model = EconomyModel(economy, batches, seed_for(seed, "mesa") % 2**31)
-    steps = []
     for step, dense in enumerate(session.stream(seed)):
         before = float(gini(economy.ledger.wallet_A))
         model.step()
         receipt, population = model.receipt, economy.population
-        loss_B = session.losses(model.output, dense).numpy(force=True)
-        steps.append(
-            pd.DataFrame(
-                {
-                    "step": step,
-                    "row": range(len(loss_B)),
-                    "loss": loss_B,
-                    "gini_wealth": before,
-                    "gini_served": float(gini(population.served_A)),
-                    "price_per_gflop": float(receipt.price_YBL[:, receipt.mask_BL].mean()),
-                    "efficiency": receipt.welfare / max(receipt.optimal_welfare or 0.0, 1e-9),
-                    "payment_credits": float(population.payment_A.sum()),
-                    "wallet_credits": float(economy.ledger.wallet_A.sum()),
-                    "spend_fraction": receipt.flops_fraction,
-                }
-            )
+        loss_B = session.losses(model.output, dense).tolist()
+        record.add(
+            step=step,
+            row=range(len(loss_B)),
+            loss=loss_B,
+            gini_wealth=before,
+            gini_served=float(gini(population.served_A)),
+            price_per_gflop=float(receipt.price_YBL[:, receipt.mask_BL].mean()),
+            efficiency=receipt.welfare / max(receipt.optimal_welfare or 0.0, 1e-9),
+            payment_credits=float(population.payment_A.sum()),
+            wallet_credits=float(economy.ledger.wallet_A.sum()),
+            spend_fraction=receipt.flops_fraction,
         )
+        if record.full:
+            yield record.take()
     economy.ledger.check()
-    return {"endowment_steps": pd.concat(steps, ignore_index=True)}
+    yield record.take()
 
 
 def _endowed(session: Laboratory, cell: Cell) -> Economy:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from jaxtyping import Bool, Float64
@@ -25,6 +26,9 @@ from simulations.laboratory.config import RICH, LaboratoryConfig
 
 Batch = dict[str, Any]
 
+_KEPT = 256
+"""Batches whose dense outputs are kept for the next cell."""
+
 
 class Dense(NamedTuple):
     """One batch, and what the dense model did with it.
@@ -40,6 +44,27 @@ class Dense(NamedTuple):
     mask_BL: Bool[Tensor, "B L"]
     reference: Tensor
     loss_B: Float64[Tensor, "B"]
+
+
+class _Stream(Sequence[Dense]):
+    """Batches with what the dense model makes of them; of a long stream the latest are kept."""
+
+    def __init__(self, batches: list[Batch], dense: Callable[[Batch], Dense]) -> None:
+        self._batches = batches
+        self._dense = lru_cache(maxsize=_KEPT)(lambda place: dense(batches[place]))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, place: int) -> Dense: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Dense]: ...
+
+    def __getitem__(self, place: int | slice) -> Dense | list[Dense]:
+        places = range(len(self))[place]
+        return self._dense(places) if isinstance(places, int) else [*map(self._dense, places)]
 
 
 class Laboratory:
@@ -75,10 +100,10 @@ class Laboratory:
         return self.digests
 
     @lru_cache(maxsize=8)  # noqa: B019 - a session lives as long as the run
-    def stream(self, seed: int) -> list[Dense]:
-        """The seed's measured batches in order, each run densely once."""
+    def stream(self, seed: int) -> Sequence[Dense]:
+        """The seed's measured batches in order, each run densely when it is first asked for."""
         wanted = self.config.steps * self.config.batch_size
-        return [self._dense(batch) for batch in self.batches(self._texts(seed)[:wanted])]
+        return _Stream(self.batches(self._texts(seed)[:wanted]), self._dense)
 
     @lru_cache(maxsize=8)  # noqa: B019
     def calibration(self, seed: int) -> Calibration:

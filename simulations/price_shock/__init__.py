@@ -5,15 +5,15 @@ See Readme.md beside this file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_economy.runs.scenario import Cell, Log, Scenario
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from agent_economy.runs.config import StrictModel
+    from agent_economy.runs.recording import Rows
 
 
 class PriceShock(Scenario):
@@ -50,7 +50,7 @@ class PriceShock(Scenario):
 
         return Laboratory(config, log)
 
-    def run_cell(self, session: Any, cell: Cell) -> dict[str, pd.DataFrame]:
+    def run_cell(self, session: Any, cell: Cell) -> Mapping[str, Rows]:
         """One market's way through the stream."""
         from simulations.price_shock.cell import run_cell
 

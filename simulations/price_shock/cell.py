@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 import torch
 
 from agent_economy.metrics.inequality import gini
+from agent_economy.runs.recording import Recorder
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
 from simulations.laboratory.session import Dense, Laboratory
@@ -18,7 +20,7 @@ from simulations.price_shock.config import PHASES, Arm, PriceShockConfig
 _TRADES = 0.01
 
 
-def run_cell(session: Laboratory, cell: Cell) -> dict[str, pd.DataFrame]:
+def run_cell(session: Laboratory, cell: Cell) -> dict[str, Iterator[pd.DataFrame]]:
     """Run the stream under one schedule.
 
     Returns:
@@ -29,23 +31,32 @@ def run_cell(session: Laboratory, cell: Cell) -> dict[str, pd.DataFrame]:
     """
     config = session.config
     assert isinstance(config, PriceShockConfig)
-    seed, schedule = int(cell["seed"]), str(cell["schedule"])
     (arm,) = [each for each in config.arms if each.name == cell["arm"]]
-    model = _model(session, arm, seed)
-    steps, tallies = [], {phase: _Tally(model) for phase in PHASES}
-    for step, dense in enumerate(session.stream(seed)):
+    model = _model(session, arm, int(cell["seed"]))
+    tallies = {phase: _Tally(model) for phase in PHASES}
+    return {
+        # In this order: the stream runs while its steps are written.
+        "shock_steps": _steps(session, cell, model, tallies),
+        "shock_agents": (tally.frame(phase) for phase, tally in tallies.items()),
+    }
+
+
+def _steps(
+    session: Laboratory, cell: Cell, model: EconomyModel, tallies: dict[str, _Tally]
+) -> Iterator[pd.DataFrame]:
+    config, record = session.config, Recorder()
+    assert isinstance(config, PriceShockConfig)
+    for step, dense in enumerate(session.stream(int(cell["seed"]))):
         # Supply is exogenous: the market learns of it with the batch.
-        model.economy.market.budget_fraction = config.budget(schedule, step)
+        model.economy.market.budget_fraction = config.budget(str(cell["schedule"]), step)
         model.step()
         if config.late(step):
             tallies[config.phase(step)].add(model)
-        steps.append(_step(session, model, dense, step))
+        record.add(**_step(session, model, dense, step))
+        if record.full:
+            yield record.take()
     model.economy.ledger.check()
-    agents = [tally.frame(phase) for phase, tally in tallies.items()]
-    return {
-        "shock_steps": pd.concat(steps, ignore_index=True),
-        "shock_agents": pd.concat(agents, ignore_index=True),
-    }
+    yield record.take()
 
 
 def _model(session: Laboratory, arm: Arm, seed: int) -> EconomyModel:
@@ -94,7 +105,7 @@ class _Tally:
         )
 
 
-def _step(session: Laboratory, model: EconomyModel, dense: Dense, step: int) -> pd.DataFrame:
+def _step(session: Laboratory, model: EconomyModel, dense: Dense, step: int) -> dict[str, Any]:
     config, economy, receipt = session.config, model.economy, model.receipt
     assert isinstance(config, PriceShockConfig)
     population = economy.population
@@ -112,5 +123,5 @@ def _step(session: Laboratory, model: EconomyModel, dense: Dense, step: int) -> 
         "bankrupt_agents": int(population.bankrupt_A.sum()),
         "gini_wealth": float(gini(economy.ledger.wallet_A)),
     }
-    loss_B = session.losses(model.output, dense).numpy(force=True)
-    return pd.DataFrame({"row": range(len(loss_B)), "loss": loss_B, **shared})
+    loss_B = session.losses(model.output, dense).tolist()
+    return {"row": range(len(loss_B)), "loss": loss_B, **shared}

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 import pytest
@@ -116,15 +118,15 @@ def test_a_kill_while_merging_resumes_to_the_same_bytes(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "merge"
-    write = files.write_atomic
+    write = files.atomic
 
-    def fail_on_table(path: Path, content: bytes | str) -> None:
+    def fail_on_table(path: Path) -> AbstractContextManager[BinaryIO]:
         if path == folder / "prices.parquet":
             raise KeyboardInterrupt
-        write(path, content)
+        return write(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("agent_economy.runs.store.write_atomic", fail_on_table)
+        patch.setattr("agent_economy.runs.store.atomic", fail_on_table)
         with pytest.raises(Interrupted):
             execute(Counting(), CONFIG, folder, resume=False)
     scenario = Counting()
