@@ -8,9 +8,15 @@ serve many budgets: who is worth its FLOPs when they are scarce need not be when
 is the layer-normalised hidden state, which the bids' gradient does not enter. While training,
 logistic noise on the densities makes agents near the margin change places, so that both sides are
 tried (the randomised perturbation of Berthet et al. 2020, arXiv 2002.08676).
+
+An agent whose density fell below 0 has no gradient any more: it is out for good. Where agents may
+come back (``revives``) the gradient passes at 0 in the direction that raises the density and in no
+other, so that nobody sinks ever deeper (a projected gradient). Bids are the same either way.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,6 +36,7 @@ class LearnedPolicy(Policy):
 
     Attributes:
         noise: scale of the logistic noise, credits per GFLOP; none outside training.
+        revives: whether the gradient reaches agents whose density is below 0.
     """
 
     name = "learned"
@@ -44,6 +51,7 @@ class LearnedPolicy(Policy):
         super().__init__(seed)
         self.per_token = per_token
         self.noise = 0.0
+        self.revives = False
 
     def start(self, density_YN: Tensor, gflops_YN: Tensor, hidden: int) -> None:
         """Begin with these valuations for every token.
@@ -91,7 +99,8 @@ class LearnedPolicy(Policy):
             x_BLD = layer_norm(hidden_BLD.detach().to(weight_DN), (width,))
             density_BLn = density_BLn + x_BLD @ weight_DN
         density_BLn = self.shaken(density_BLn, features.step, layer)
-        return (density_BLn.clamp(min=0) * gflops_N).to(hidden_BLD)
+        floored_BLn = _revived(density_BLn) if self.revives else density_BLn.clamp(min=0)
+        return (floored_BLn * gflops_N).to(hidden_BLD)
 
     def at_budget(self, budget_fraction: float) -> Float[Tensor, "Y N"]:
         """Every agent's own density at a budget."""
@@ -117,6 +126,25 @@ class LearnedPolicy(Policy):
                 trained = self.per_token or key != "weight_YDN"
                 setattr(self, key, nn.Parameter(tables[key].clone(), requires_grad=trained))
         super().restore(tables)
+
+
+class _Floor(torch.autograd.Function):
+    """``max(0, x)``; below 0 the gradient passes where descending along it raises ``x``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.where((x >= 0) | (gradient[0] < 0), gradient[0], 0.0)
+
+
+def _revived(x: Tensor) -> Tensor:
+    floored: Tensor = _Floor.apply(x)  # type: ignore[no-untyped-call]
+    return floored
 
 
 def ranked(score: Tensor) -> Tensor:

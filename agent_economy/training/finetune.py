@@ -21,8 +21,6 @@ from rich.console import Console
 from torch import Tensor
 
 from agent_economy.errors import EconomyError
-from agent_economy.runs.files import locked, one_line_if_disk_full
-from agent_economy.runs.runner import Interrupted
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.data import TaskData
 from agent_economy.tasks.glue import load_task
@@ -31,17 +29,15 @@ from agent_economy.training.batches import Rows, encode_rows, in_order, row_limi
 from agent_economy.training.classifier import load_encoder, with_head
 from agent_economy.training.folder import FINETUNE_RECORD, TrainingFolder
 from agent_economy.training.objective import task_loss
+from agent_economy.training.opening import SAVE_SECONDS, begun, filled
 from agent_economy.training.optimising import CLIP_NORM, decay_groups
-from agent_economy.training.parts import digest, limited, split
+from agent_economy.training.parts import digest, divided
 from agent_economy.training.progress import progress_bar
 from agent_economy.training.schedule import warmth
 from agent_economy.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-SAVE_SECONDS = 60.0
-"""Between checkpoints: the most that a kill can cost."""
 
 
 def finetune(
@@ -70,20 +66,15 @@ def finetune(
         EconomyError: bad input, a full disk, or a training that diverged, in one line.
         Interrupted: Ctrl-C, with the way to resume.
     """
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    folder = TrainingFolder(out, settings, FINETUNE_RECORD)
-    folder.check(resume)
-    if folder.complete:
-        folder.tidy()
-        console.print(f"{out} is already complete")
-        return folder.record
-    try:
-        # Every draw is seeded below; the caller's own stream goes on as if nothing had been drawn.
-        with torch.random.fork_rng(), one_line_if_disk_full(out):
-            _finetune(settings, folder, resume, data_dir, save_seconds, console)
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; repeat the command with --resume to go on") from None
-    return folder.record
+    return filled(
+        out,
+        settings,
+        FINETUNE_RECORD,
+        resume,
+        lambda folder, console: _finetune(
+            settings, folder, resume, data_dir, save_seconds, console
+        ),
+    )
 
 
 def _finetune(
@@ -94,8 +85,7 @@ def _finetune(
     save_seconds: float,
     console: Console,
 ) -> None:
-    whole, _ = split(load_task(settings.task, "train", data_dir), settings.hold_out)
-    train = limited(whole, settings.limit, seed_for(settings.seed, "limit"))
+    train = divided(load_task(settings.task, "train", data_dir), settings)["train"]
     development = load_task(settings.task, "validation", data_dir)
     torch.manual_seed(seed_for(settings.seed, "finetune", "head"))
     encoder = load_encoder(settings.model)
@@ -116,27 +106,20 @@ def _finetune(
         "cut": {part: encoded.cut for part, encoded in rows.items()},
         "data_hashes": {part: digest(data) for part, data in parts.items()},
     }
-    with locked(folder.make()):
-        folder.check(resume)  # another process may have been here while the model was loading
-        if folder.complete:
+    with begun(folder, resume, about, console) as needed:
+        if not needed:
             return
-        if warning := folder.begin(about):
-            console.print(warning, style="yellow")
-        try:
-            loss = _train(model, rows["train"], settings, folder, save_seconds, console)
-            result = {
-                "task": settings.task,
-                "metric": train.metric,
-                "score": _measure(model, rows["development"], development, settings),
-                "n": len(development),
-                "seed": settings.seed,
-                "epochs": settings.epochs,
-                "train_loss": loss,
-            }
-            folder.finish(lambda at: _write(model, tokenizer, at), result)
-        except Exception:
-            folder.discard_if_empty()
-            raise
+        loss = _train(model, rows["train"], settings, folder, save_seconds, console)
+        result = {
+            "task": settings.task,
+            "metric": train.metric,
+            "score": _measure(model, rows["development"], development, settings),
+            "n": len(development),
+            "seed": settings.seed,
+            "epochs": settings.epochs,
+            "train_loss": loss,
+        }
+        folder.finish(lambda at: _write(model, tokenizer, at), result)
 
 
 def _write(model: PreTrainedModel, tokenizer: Any, at: Path) -> None:

@@ -1,9 +1,16 @@
-"""Parts of a task: what is trained on, what is kept apart to choose settings on, what is scored."""
+"""Parts of a task: what is trained on, what settings are chosen on, what is scored.
+
+The training part may give up two shares before anything is trained. *Test* rows are never looked
+at until a finished model is scored: whether a row is one depends on its text alone. *Selection*
+rows are for choosing settings; who sees those is shown no others.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +19,11 @@ from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.data import TaskData
 from agent_economy.tasks.glue import Split, load_task, read_task_file
 from agent_economy.tasks.text import paragraphs, text_digest
+
+if TYPE_CHECKING:
+    from agent_economy.training.settings import FinetuneSettings, TrainSettings
+
+TRAIN, SELECTION, TEST, DEVELOPMENT = "train", "selection", "test", "development"
 
 WIKITEXT = "wikitext2"
 """The task of decoders: perplexity of the text itself."""
@@ -63,6 +75,70 @@ def limited(data: TaskData, limit: int | None, seed: int) -> TaskData:
         return data
     draw = np.random.default_rng(seed)
     return taken(data, np.sort(draw.choice(len(data), limit, replace=False)))
+
+
+def divided(whole: TaskData, settings: FinetuneSettings | TrainSettings) -> dict[str, TaskData]:
+    """What a run makes of the training part: ``train``, and what it keeps apart from it.
+
+    Args:
+        whole: the training part.
+        settings: ``test_share``, ``hold_out``, ``limit`` and ``seed`` are read.
+
+    Raises:
+        EconomyError: a share leaves one of the sides empty.
+    """
+    rest, test = reserved(whole, settings.test_share)
+    rest, selection = split(rest, settings.hold_out)
+    parts = {TRAIN: limited(rest, settings.limit, seed_for(settings.seed, "limit"))}
+    parts |= {SELECTION: selection} if selection is not None else {}
+    return parts | ({TEST: test} if test is not None else {})
+
+
+def all_parts(
+    task: str, settings: FinetuneSettings | TrainSettings, data_dir: Path | None
+) -> dict[str, TaskData]:
+    """Every part of a run by name."""
+    parts = divided(load_part(task, "train", data_dir), settings)
+    return parts | {DEVELOPMENT: load_part(task, "validation", data_dir)}
+
+
+def scored_parts(parts: Collection[str]) -> list[str]:
+    """Which of a run's parts its finished model is scored on, what is reported first.
+
+    Who chooses settings on selection rows must not see what will be reported.
+    """
+    if SELECTION in parts:
+        return [SELECTION]
+    return [part for part in (DEVELOPMENT, TEST) if part in parts]
+
+
+def reserved(data: TaskData, share: float | None) -> tuple[TaskData, TaskData | None]:
+    """The rest, and rows that nothing is trained, chosen or set on.
+
+    A row is one of them if the hash of its text falls below the share, so it is one in every run
+    and for every teacher, whatever their seeds, limits and hold-outs; equal texts stay together.
+
+    Raises:
+        EconomyError: nothing would be left on one of the sides.
+    """
+    if share is None:
+        return data, None
+    second = data.sentences2 or [""] * len(data)
+    texts = zip(data.sentences1, second, strict=True)
+    place = np.array([_place(one, other) for one, other in texts])
+    test = place < share
+    if test.all() or not test.any():
+        raise EconomyError(
+            f"--test-share {share:g} of {len(data)} examples leaves one side empty; "
+            "give another share"
+        )
+    return taken(data, np.flatnonzero(~test)), taken(data, np.flatnonzero(test))
+
+
+def _place(one: str, other: str) -> float:
+    """Where a text's hash lies between 0 and 1."""
+    found = hashlib.sha256(f"{one}\x1f{other}".encode()).digest()
+    return int.from_bytes(found[:8], "big") / 2**64
 
 
 def split(data: TaskData, hold_out: float) -> tuple[TaskData, TaskData | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 WARM_UP = 0.1
 """Share of steps before the learning rate is at its height."""
 
@@ -23,6 +25,12 @@ def annealed(target: float, progress: float, anneal: float) -> float:
     if progress >= anneal:
         return target
     return target + (1 - target) * (1 - progress / anneal) ** 3
+
+
+def drawn(budgets: tuple[float, float], seed: int) -> float:
+    """A budget between two, log-uniformly: each halving of supply is as likely as another."""
+    low, high = np.log(budgets)
+    return float(np.exp(low + np.random.default_rng(seed).random() * (high - low)))
 
 
 def geometric(start: float, end: float, progress: float) -> float:

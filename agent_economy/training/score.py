@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from agent_economy.adapters import adapter_for
-from agent_economy.config import EconomyConfig, MechanismConfig, Named
+from agent_economy.compaction.adapter import whole_model
+from agent_economy.config import EconomyConfig, MechanismConfig, Named, WalletConfig
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError, unknown
+from agent_economy.latencies import latency_config
 from agent_economy.policies.learned import LearnedPolicy
 from agent_economy.rivals import Allowance
 from agent_economy.runs.files import names_in, write_atomic
@@ -25,20 +27,25 @@ from agent_economy.training.batches import Rows, encode_rows, in_order, row_limi
 from agent_economy.training.classifier import load_for
 from agent_economy.training.evaluate import BATCH_SIZE, Tables, evaluate, write_tables
 from agent_economy.training.folder import FINETUNE_RECORD, TRAIN_RECORD
-from agent_economy.training.methods.per_token import post_price
+from agent_economy.training.methods.posting import POSTING_ROWS, post_price
 from agent_economy.training.methods.standing import standing_plan
-from agent_economy.training.parts import load_part, read_part
+from agent_economy.training.parts import (
+    DEVELOPMENT,
+    TRAIN,
+    all_parts,
+    load_part,
+    read_part,
+    scored_parts,
+)
+from agent_economy.training.settings import FinetuneSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from agent_economy.tasks.data import TaskData
 
 EXECUTORS = ("masked", "routed", "compacted")
 RULES = "economy.json"
 _ROUNDS, _TIMED = 7, 4
 """Interleaved rounds, and batches of a round, of a latency reading."""
-_POSTING_ROWS = 2048
-_SETTLING = 16
-"""Rounds before the readings, in which a routed executor finds its path."""
 
 Run = Callable[[dict[str, Any]], Any]
 
@@ -50,6 +57,8 @@ def score_folder(
     file: Path | None = None,
     executor: str = "masked",
     budget: float | None = None,
+    budget_ms: float | None = None,
+    table: Path | None = None,
     data_dir: Path | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
@@ -62,20 +71,33 @@ def score_folder(
         file: score this file, in the task's local format, instead of the development part.
         executor: ``masked``, ``routed`` or ``compacted``; they agree on outputs and FLOPs.
         budget: clear at another budget than the saved one.
+        budget_ms: the same in milliseconds, for a forward of the layers on 32 rows of average
+            length, or of whatever size the model was trained for milliseconds at.
+        table: measured latencies, for a model that was trained for FLOPs; None: what
+            `agent-economy bench latency` left.
         data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
         out: leave the record and the tables of a training's folder there, so that a frontier can
             hold one model at many budgets.
 
     Returns:
         ``task, metric, score, n, flops_per_token, flops_fraction, latency_ms_per_example,
-        latency_ratio_vs_dense, executor, budget_fraction, spend_fraction, seed``.
+        latency_ratio_vs_dense, executor, budget_fraction, spend_fraction, seed``; where agents are
+        charged milliseconds, what they were charged per example and its share of dense as well.
 
     Raises:
         EconomyError: bad input, in one line; spend above the budget.
     """
     if executor not in EXECUTORS:
         raise unknown("executor", executor, EXECUTORS)
-    data = read_part(task, file) if file else load_part(task, "validation", data_dir)
+    kept = _kept_apart(model_dir, task)
+    if file:
+        parts = {DEVELOPMENT: read_part(task, file)}
+    elif out is None:
+        parts = {DEVELOPMENT: load_part(task, "validation", data_dir)}
+    else:  # a cell of a frontier is scored on the parts that its neighbours are scored on
+        parts = all_parts(task, kept, data_dir)
+        parts = {name: parts[name] for name in scored_parts(parts)}
+    data = next(iter(parts.values()))
     loaded = load_for(str(model_dir), data)
     model: Any = loaded.model
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -84,15 +106,29 @@ def score_folder(
     limit = row_limit(
         loaded.tokenizer, positions, data.sentences2 is not None, _max_tokens(model_dir)
     )
-    rows = encode_rows(loaded.tokenizer, data, limit)
-    if budget is not None and budget != economy.market.budget_fraction:
-        clear_at(economy, budget, rows, lambda: _training_rows(task, loaded.tokenizer, data_dir))
-    result, tables = evaluate(economy, rows, data, attention=out is not None)
+
+    def encode(of: TaskData) -> Rows:
+        return encode_rows(loaded.tokenizer, of, limit)
+
+    rows_of = {name: encode(of) for name, of in parts.items()}
+    rows = next(iter(rows_of.values()))
+    if budget_ms is not None:
+        budget = _share_of(economy, budget_ms, budget, rows, table)
+    if budget is not None and (budget_ms or budget != economy.market.budget_fraction):
+        lengths_B = np.concatenate([each.lengths_B for each in rows_of.values()])
+        clear_at(economy, budget, lengths_B, lambda: encode(all_parts(task, kept, data_dir)[TRAIN]))
+    # What is left of a compacted model attends by other heads than the tables have columns for.
+    attention = out is not None and economy.adapter.present is None
+    found = {
+        name: evaluate(economy, rows_of[name], of, attention=attention)
+        for name, of in parts.items()
+    }
+    result = next(iter(found.values()))[0]
     if out is not None:
-        _write(out, task, result, tables)
-    fast = _executor(economy, executor)
-    ms, ratio = latency(economy, fast, rows, settles=executor == "routed")
+        _write(out, task, found)
+    ms, ratio = latency(economy, runner(economy, executor), rows)
     keys = ("metric", "score", "n", "flops_per_token", "flops_fraction")
+    clock = ("agents_ms_per_example", "agents_ms_fraction")
     return {
         "task": task,
         **{key: result[key] for key in keys},
@@ -102,7 +138,26 @@ def score_folder(
         "budget_fraction": result["budget_fraction"],
         "spend_fraction": result["spend_fraction"],
         "seed": economy.config.seed,
+        **{key: result[key] for key in clock if key in result},
     }
+
+
+def _share_of(
+    economy: Economy, budget_ms: float, budget: float | None, rows: Rows, table: Path | None
+) -> float:
+    """A budget in milliseconds as a share; an economy that traded FLOPs trades time from now on."""
+    if budget is not None:
+        raise EconomyError("--budget and --budget-ms say the same thing twice; leave one out")
+    if economy.config.latency is None:
+        found = latency_config(
+            economy.adapter.shape,
+            rows=BATCH_SIZE,
+            length=max(1, round(float(rows.lengths_B.mean()))),
+            device=economy.population.device.type,
+            table=table,
+        )
+        economy.set_latency(found)
+    return economy.budget_share(budget_ms)
 
 
 def _max_tokens(model_dir: Path) -> int | None:
@@ -113,18 +168,29 @@ def _max_tokens(model_dir: Path) -> int | None:
     return None
 
 
-def _write(out: Path, task: str, result: dict[str, Any], tables: Tables) -> None:
+def _kept_apart(model_dir: Path, task: str) -> TrainSettings | FinetuneSettings:
+    """What the training that made a model took of the training part."""
+    for name, kind in ((TRAIN_RECORD, TrainSettings), (FINETUNE_RECORD, FinetuneSettings)):
+        if (model_dir / name).is_file():
+            found = json.loads((model_dir / name).read_text("utf-8"))["settings"]
+            settings: TrainSettings | FinetuneSettings = kind.model_validate(found)
+            return settings
+    return FinetuneSettings(task=task)
+
+
+def _write(out: Path, task: str, found: dict[str, tuple[dict[str, Any], Tables]]) -> None:
     """What `train` leaves of a model's scores, the model itself apart."""
     if names_in(out) - {TRAIN_RECORD, "predictions.parquet", "attention.parquet"}:
         raise EconomyError(f"{out} holds other files; choose another -o")
     out.mkdir(parents=True, exist_ok=True)
-    write_tables(out, {"development": tables})
+    write_tables(out, {part: tables for part, (_, tables) in found.items()})
+    first = next(iter(found.values()))[0]
     record = {
         "status": COMPLETE,
         "task": task,
-        **{key: result[key] for key in ("metric", "score", "n")},
-        **{key: result[key] for key in ("budget_fraction", "spend_fraction")},
-        "parts": {"development": result},
+        **{key: first[key] for key in ("metric", "score", "n")},
+        **{key: first[key] for key in ("budget_fraction", "spend_fraction")},
+        "parts": {part: result for part, (result, _) in found.items()},
         **environment(),
         "ended": now(),
     }
@@ -135,24 +201,32 @@ def saved_economy(folder: Path, model: Any) -> Economy:
     """The folder's economy; a dense model is one in which compute is not scarce."""
     if (folder / RULES).is_file():
         return Economy.from_pretrained(folder, model=model)
-    block_size = min(EconomyConfig().block_size, adapter_for(model, 1).shape.ffn)
+    compacted = getattr(model.config, "compaction", None)
+    if compacted is not None:
+        block_size = compacted["block_size"]
+    else:
+        block_size = min(EconomyConfig().block_size, adapter_for(model, 1).shape.ffn)
     config = EconomyConfig(
         block_size=block_size,
         mechanism=MechanismConfig(name="uniform"),
         policy=Named(name="constant"),
+        wallet=WalletConfig(income=Named(name="flat")),
     )
     return Economy.from_model(model, config)
 
 
 def clear_at(
-    economy: Economy, budget: float, rows: Rows, training_rows: Callable[[], Rows]
+    economy: Economy,
+    budget: float,
+    lengths_B: np.ndarray[Any, np.dtype[np.int64]],
+    training_rows: Callable[[], Rows],
 ) -> None:
     """Change the budget of a trained economy: clear its valuations anew.
 
     Args:
         economy: whose agents have valuations of their own.
-        budget: agent FLOPs over dense ones.
-        rows: what a static plan has to keep to the budget on.
+        budget: what agents are charged over what all of them would be.
+        lengths_B: of the rows that a static plan has to keep to the budget on.
         training_rows: what a price is set on.
 
     Raises:
@@ -160,6 +234,8 @@ def clear_at(
     """
     market = economy.market
     market.budget_fraction = budget
+    if market.plan_YN is None and market.mechanism.guarantees.feasible:
+        return  # it keeps to any supply by itself
     (policy,) = economy.policies if len(economy.policies) == 1 else (None,)
     if not isinstance(policy, LearnedPolicy):
         raise EconomyError(
@@ -168,13 +244,14 @@ def clear_at(
         )
     if market.plan_YN is None:
         own = training_rows()
-        chosen = np.random.default_rng(0).permutation(len(own))[:_POSTING_ROWS]
+        chosen = np.random.default_rng(0).permutation(len(own))[:POSTING_ROWS]
+        device = economy.population.device
         batches = [
-            own.batch(chosen[places])[0] for places in in_order(own.lengths_B[chosen], BATCH_SIZE)
+            {key: value.to(device) for key, value in own.batch(chosen[places])[0].items()}
+            for places in in_order(own.lengths_B[chosen], BATCH_SIZE)
         ]
         post_price(economy, batches, budget * 0.996)
         return
-    lengths_B = rows.lengths_B
     allowance = Allowance.of(
         economy.adapter.shape,
         economy.population.layers,
@@ -186,42 +263,60 @@ def clear_at(
     market.plan_YN = standing_plan(policy, budget, allowance).to(economy.population.device)
 
 
-def _training_rows(task: str, tokenizer: PreTrainedTokenizerBase, data_dir: Path | None) -> Rows:
-    data = load_part(task, "train", data_dir)
-    return encode_rows(
-        tokenizer, data, row_limit(tokenizer, None, data.sentences2 is not None, 128)
-    )
+class Runner:
+    """An executor under an economy's market, ready to be timed.
+
+    Args:
+        run: a forward.
+        settle: runs a batch until nothing is left to be found out about such batches.
+    """
+
+    def __init__(self, run: Run, settle: Run | None = None) -> None:
+        self.run, self._settle = run, settle
+
+    def settle(self, batch: dict[str, Any]) -> None:
+        """See the class."""
+        if self._settle is not None:
+            self._settle(batch)
 
 
-def _executor(economy: Economy, name: str) -> Run:
-    """What runs a batch."""
+def runner(economy: Economy, name: str) -> Runner:
+    """What runs a batch by an executor.
+
+    Raises:
+        EconomyError: compacted, where the allocation is not static.
+    """
     if name == "compacted":
         from agent_economy.compaction import shrink
 
-        plan_YN = economy.market.plan_YN
+        plan_YN, market = economy.market.plan_YN, economy.market
+        if economy.adapter.present is not None and market.budget_fraction == 1:
+            model: Any = economy.model  # compacted already, and nobody trades in it
+            return Runner(lambda batch: model(**batch))
         if plan_YN is None:
             raise EconomyError(
                 "this model's allocation is not static, so it cannot run compacted; pass "
                 "--executor routed, or compact it with `agent-economy compact --calibrate`"
             )
         small = shrink(economy.adapter, plan_YN, first_only=economy.market.reading.pooled).eval()
-        return lambda batch: small(**batch)
+        return Runner(lambda batch: small(**batch))
     if name == "routed":
         from agent_economy.executors.routed import RoutedExecutor
 
         routed = RoutedExecutor(economy.adapter, masked=economy.executor)
-        return lambda batch: routed.run(batch, economy.market)[0]
-    return lambda batch: economy(**batch)
+        return Runner(
+            lambda batch: routed.run(batch, economy.market)[0],
+            lambda batch: routed.settle(batch, economy.market),
+        )
+    return Runner(lambda batch: economy(**batch))
 
 
 @torch.no_grad()
-def latency(
-    economy: Economy, fast: Run, rows: Rows, *, settles: bool = False
-) -> tuple[float, float]:
+def latency(economy: Economy, fast: Runner, rows: Rows) -> tuple[float, float]:
     """Median milliseconds per example, and the median over rounds of its ratio to dense.
 
     Batches of `BATCH_SIZE` rows of about equal length, spread over all lengths; dense and executor
-    take turns, after one round that is not counted.
+    take turns, after one round that is not counted and whatever an executor needs to settle.
     """
     batches = in_order(rows.lengths_B, BATCH_SIZE)
     places = np.linspace(0, len(batches) - 1, min(_TIMED, len(batches))).round().astype(int)
@@ -232,14 +327,16 @@ def latency(
     ]
     count = sum(len(batch["input_ids"]) for batch in taken)
     own, ratios = [], []
-    # One round is not counted; an executor that tries its paths needs some more to choose.
-    for _ in range(_SETTLING if settles else 0):
-        with economy.trying():
-            _seconds(fast, taken, device)
+    # A compacted model is compared with its whole architecture, whose weights do not matter here.
     dense = economy.model
+    if economy.adapter.present is not None:
+        dense = whole_model(economy.model).to(device).eval()
     with economy.trying():
+        for batch in taken:
+            fast.settle(batch)
         for _ in range(_ROUNDS + 1):
-            times = [_seconds(run, taken, device) for run in (fast, lambda batch: dense(**batch))]
+            runs = (fast.run, lambda batch: dense(**batch))
+            times = [_seconds(run, taken, device) for run in runs]
             own.append(times[0] / count * 1e3)
             ratios.append(times[0] / times[1])
     return statistics.median(own[1:]), statistics.median(ratios[1:])

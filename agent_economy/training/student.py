@@ -83,12 +83,13 @@ class Student:
         for group in self.optimiser.param_groups:
             group["lr"] = group["height"] * warmth
 
-    def update(self, accelerator: Accelerator, scaler: Any, clip_norm: float) -> bool:
+    def update(self, accelerator: Accelerator, scaler: Any, clip_norm: float) -> Tensor:
         """One step down the gradient, averaged over processes, the model's clipped.
 
         Returns:
-            Whether it was made: never along a gradient that is no number. (Half precision's
-            scaler skips such steps by itself and lowers its scale.)
+            Whether the gradient was made of numbers, on the device. Else the weights are lost:
+            whoever reads this must stop, with the last checkpoint. (Half precision's scaler skips
+            such steps by itself and lowers its scale.)
         """
         if scaler is not None:
             scaler.unscale_(self.optimiser)
@@ -98,15 +99,13 @@ class Student:
                     if parameter.grad is not None:
                         parameter.grad = accelerator.reduce(parameter.grad, "mean")
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
-        if scaler is None and not norm.isfinite():
-            return False
         if scaler is not None:
             scaler.step(self.optimiser)
             scaler.update()
         else:
             self.optimiser.step()
         self.optimiser.zero_grad()
-        return True
+        return norm.isfinite() if scaler is None else torch.ones_like(norm, dtype=torch.bool)
 
     # --- the plan ----------------------------------------------------------------------------
 
@@ -162,21 +161,30 @@ class Student:
 
     # --- checkpoints -------------------------------------------------------------------------
 
-    def checkpoint(self, loss_E: Tensor, step: int) -> dict[str, Tensor]:
-        """Everything that a resumed training goes on from."""
+    def checkpoint(self, loss_E: Tensor, step: int, scaler: Any = None) -> dict[str, Tensor]:
+        """Everything that a resumed training goes on from.
+
+        Args:
+            loss_E: sums of losses, epoch by epoch.
+            step: the step to go on with.
+            scaler: half precision's gradient scaler, where there is one.
+        """
         state = self.optimiser.state_dict()["state"]
         tensors = {f"model.{k}": v for k, v in self.bench.model.state_dict().items()}
         tensors |= {f"method.{k}": v for k, v in self.method.state_dict().items()}
+        tensors |= {f"kept.{k}": v for k, v in self.method.kept().items()}
         if self.small is not None:
             tensors |= {f"small.{k}": v for k, v in self.small.state_dict().items()}
         if hasattr(self.method, "plan_YN"):
             tensors["plan_YN"] = self.method.plan_YN
         for place, of in state.items():
             tensors |= {f"optimiser.{place}.{key}": of[key] for key in of}
+        if scaler is not None:  # its scale decides which steps are skipped
+            tensors |= {f"scaler.{k}": torch.tensor(v) for k, v in scaler.state_dict().items()}
         tensors |= {"loss_E": loss_E, "step": torch.tensor(step)}
         return {key: value.contiguous() for key, value in tensors.items()}
 
-    def restore(self, tensors: dict[str, Tensor] | None, loss_E: Tensor) -> int:
+    def restore(self, tensors: dict[str, Tensor] | None, loss_E: Tensor, scaler: Any = None) -> int:
         """Take up a checkpoint; returns the step to go on with."""
         if tensors is None:
             return 0
@@ -187,6 +195,9 @@ class Student:
         device = self.bench.device
         self.bench.model.load_state_dict(part("model."))
         self.method.load_state_dict(part("method."))
+        self.method.take_up({key: value.to(device) for key, value in part("kept.").items()})
+        if scaler is not None and (scale := part("scaler.")):
+            scaler.load_state_dict({key: value.item() for key, value in scale.items()})
         if "plan_YN" in tensors:
             self.method.plan_YN = tensors["plan_YN"].to(device)
             self.settled = True

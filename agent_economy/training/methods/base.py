@@ -28,6 +28,7 @@ class Method(nn.Module, ABC):
         name: what settings call it.
         trains: whether there is anything to train; a training-free method is only scored.
         settle_at: share of the training after which the plan stands; above 1: never.
+        lam: ``lambda``, what all FLOPs of the dense model cost in units of the loss.
     """
 
     name: ClassVar[str]
@@ -35,6 +36,7 @@ class Method(nn.Module, ABC):
     plan_YN: Tensor
     trains: bool = True
     settle_at: float = 2.0
+    lam: float = 0.0
 
     def __init__(self, bench: Bench) -> None:
         super().__init__()
@@ -48,8 +50,8 @@ class Method(nn.Module, ABC):
         return self.bench.model(**inputs), None
 
     def penalty(self, flops_fraction: Tensor | None) -> Tensor | float:
-        """What is added to the loss for FLOPs."""
-        return 0.0
+        """What is added to the loss for FLOPs: ``lambda * expected FLOPs / dense FLOPs``."""
+        return self.lam * flops_fraction if self.lam and flops_fraction is not None else 0.0
 
     def groups(self) -> list[dict[str, Any]]:
         """Groups of its own parameters for the optimiser; ``lr`` is the height of each."""
@@ -64,9 +66,16 @@ class Method(nn.Module, ABC):
         """The static plan (Y, N), where the method makes one."""
         return None
 
-    def report(self) -> dict[str, float]:
-        """Numbers worth showing on the way, such as the price."""
+    def report(self) -> dict[str, float | Tensor]:
+        """Numbers worth showing on the way, such as the price; on a device they may stay there."""
         return {}
+
+    def kept(self) -> dict[str, Tensor]:
+        """What a checkpoint needs beside parameters and buffers."""
+        return {}
+
+    def take_up(self, kept: dict[str, Tensor]) -> None:
+        """Go on from what ``kept`` gave."""
 
     @abstractmethod
     def economy(self) -> Economy:
@@ -117,6 +126,7 @@ def planned_economy(bench: Bench, plan_YN: Tensor, budget: float) -> Economy:
     config = EconomyConfig(
         block_size=bench.settings.block_size,
         budget_fraction=budget,
+        latency=bench.latency,
         mechanism=MechanismConfig(name="uniform"),  # a plan stands instead of a market
         policy=Named(name="constant"),
         seed=bench.settings.seed,

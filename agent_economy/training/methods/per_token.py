@@ -1,9 +1,13 @@
-"""Methods that decide token by token: an economy's market clears in every layer."""
+"""Any trainable policy in any market with a relaxed form: decided token by token, layer by layer.
+
+The penalty objective adds ``lambda * expected FLOPs / dense FLOPs``, whose gradient runs through
+the relaxed gates. One model for many budgets is told the budget of each batch: supply follows it,
+and bidders that look at it (``learned``) learn what it changes.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,15 +19,19 @@ from agent_economy.policies.learned import LearnedPolicy, ranked
 from agent_economy.policies.trainable import TrainablePolicy
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method
-from agent_economy.training.schedule import annealed, geometric
+from agent_economy.training.schedule import annealed, drawn, geometric
+
+if TYPE_CHECKING:
+    from agent_economy.receipt import Receipt
+
+SCARCE = 0.99
+"""At the full budget no market is run, and nothing could be learned."""
 
 _READ_STEP = 4.0
 """Adam's step of a matrix that reads hidden states, times their width, over that of other gates."""
 
-_POSTING_ROWS = 2048
-"""Training rows that the last price is set on: it has to hold on others to half a percent."""
-
-#: Wallets that bind would turn a shortage of credits into one of compute: here FLOPs alone do.
+#: FLOPs alone are scarce in training, and afterwards a score must not depend on how many forwards
+#: came before it: with wallets that run dry it would (see docs/training.md).
 _DEEP_POCKETS = WalletConfig(endowment_credits=1e15, income=Named(name="flat"))
 
 
@@ -36,6 +44,10 @@ class PerToken(Method):
         mechanism: how every layer's market clears.
         anneal: share of the training over which the budget shrinks.
         temperature: softness of the gates at the start and at the end, credits per GFLOP.
+        penalty: ``lambda`` of the penalty objective.
+        budgets: draw the budget of each batch between these two (log-uniformly) and tell it to the
+            bidders: one model for many budgets. It does not shrink from 1 first.
+        revive: let agents whose valuation fell below 0 climb back (``LearnedPolicy.revives``).
     """
 
     name = "per_token"
@@ -49,12 +61,21 @@ class PerToken(Method):
         scope: str = "sequence",
         anneal: float = 0.4,
         temperature: tuple[float, float] = (0.1, 0.02),
+        penalty: float = 0.0,
+        budgets: tuple[float, float] | None = None,
+        revive: bool = False,
     ) -> None:
         super().__init__(bench)
+        if budgets and not 0 < budgets[0] < budgets[1] <= 1:
+            raise EconomyError(
+                f"{self.name}: budgets {budgets}; give two in (0, 1], the smaller one first"
+            )
         self.anneal, self.temperature = anneal, temperature
+        self.lam, self.budgets, self.revive = penalty, budgets, revive
         config = EconomyConfig(
             block_size=bench.settings.block_size,
             budget_fraction=bench.settings.budget,
+            latency=bench.latency,
             mechanism=MechanismConfig(name=mechanism, scope=scope, options=options or {}),
             policy=Named(name=policy, options={"per_token": True} if policy == "learned" else {}),
             wallet=_DEEP_POCKETS,
@@ -64,8 +85,7 @@ class PerToken(Method):
         self._hidden_economy = [Economy.from_model(bench.model, config)]
         self.policy = self._founded.policies[0]
         self._start()
-        self.market = [self._founded.market][0]
-        self.budget = 1.0
+        self.budget, self._spend = 1.0, torch.tensor(torch.nan)
 
     @property
     def _founded(self) -> Economy:
@@ -78,7 +98,8 @@ class PerToken(Method):
         if isinstance(self.policy, LearnedPolicy):
             density_YN = ranked(bench.fisher_YN / bench.flops_YN)
             self.policy.start(density_YN, gflops_YN, shape.hidden)
-            self.policy.slope_YN.requires_grad_(False)
+            self.policy.slope_YN.requires_grad_(self.budgets is not None)
+            self.policy.revives = self.revive
         elif isinstance(self.policy, TrainablePolicy):
             self.policy.start(shape.hidden, gflops_YN, shape.heads)
         else:
@@ -89,18 +110,22 @@ class PerToken(Method):
 
     def begin(self, progress: float, step: int) -> None:
         """Budget and softness of the step."""
-        self.budget = annealed(self.bench.settings.budget, progress, self.anneal)
-        # At the full budget no market is run and nothing could be learned.
-        self._founded.market.budget_fraction = min(self.budget, 0.99)
+        if self.budgets:
+            self.budget = drawn(self.budgets, self.bench.seed("budget", step))
+        else:
+            self.budget = annealed(self.bench.settings.budget, progress, self.anneal)
+        self._founded.market.budget_fraction = min(self.budget, SCARCE)
         self._founded.market.step = step  # what draws depend on, in a resumed training too
         self._founded.market.temperature = geometric(*self.temperature, progress)
 
     def run(self, inputs: dict[str, Any]) -> tuple[Any, Tensor | None]:
         """One forward of the economy."""
         output = self._founded(**inputs)
-        receipt = output.receipt
-        self._spend = receipt.flops_fraction
-        return output, torch.tensor(self._spend)
+        spend = expected_share(output.receipt)
+        if self._founded.market.mechanism.guarantees.straight_through:
+            spend = executed_share(output.receipt) + (spend - spend.detach())
+        self._spend = spend.detach()
+        return output, spend.float()
 
     def groups(self) -> list[dict[str, Any]]:
         """What reads hidden states steps by less: all of its inputs add up in one bid."""
@@ -111,9 +136,19 @@ class PerToken(Method):
         steps = ((rest, rate), (reads, rate * _READ_STEP / width))
         return [{"params": p, "lr": lr, "weight_decay": 0.0} for p, lr in steps if p]
 
-    def report(self) -> dict[str, float]:
+    def report(self) -> dict[str, float | Tensor]:
         """Budget and spend of the last step."""
         return {"budget": self.budget, "spend": self._spend}
+
+    def kept(self) -> dict[str, Tensor]:
+        """What the mechanism has learned, wallets included; the policy is a module of its own."""
+        state = self._founded.economy_state().items()
+        return {key: value.clone() for key, value in state if not key.startswith("policy.")}
+
+    def take_up(self, kept: dict[str, Tensor]) -> None:
+        """As for all."""
+        if kept:
+            self._founded.load_economy_state(kept)
 
     def economy(self) -> Economy:
         """The economy that was trained, hard from now on."""
@@ -125,111 +160,32 @@ class PerToken(Method):
         return economy
 
 
-class Posted(PerToken):
-    """The economy with a valuation per agent and token: one price for all layers, by dual ascent.
+def expected_share(receipt: Receipt) -> Tensor:
+    """What the gates of a forward come to over dense FLOPs, as far as they are open; float64.
 
-    After every step the price moves with the ratio of spend to budget,
-    ``price * exp(rate * (spend / budget - 1))``; at the end it is set so that hard spend on
-    training rows keeps to the budget.
-
-    Args:
-        bench: what all methods start from.
-        rate: of the dual step.
-        noise: scale of the noise on valuations at the start; it falls to 0 at three quarters.
-        straight_through: hard gates with a soft gradient; else soft gates.
-        slack: share of the budget that the price leaves unspent on training rows.
+    ``sum_tn gate_tn FLOPs_tn + sum_u max_t gate_tu FLOPs_u``, set-up as wide as its widest gate,
+    and the market's own. Differentiable where the gates are.
     """
-
-    name = "posted"
-    price: Tensor
-
-    def __init__(
-        self,
-        bench: Bench,
-        rate: float = 0.05,
-        noise: float = 0.03,
-        straight_through: bool = True,
-        slack: float = 0.008,
-        anneal: float = 0.4,
-        temperature: tuple[float, float] = (0.1, 0.03),
-    ) -> None:
-        self.rate, self.noise, self.slack = rate, noise, slack
-        options = {"price": 0.02, "straight_through": straight_through}
-        super().__init__(
-            bench, "learned", "fixed_price", options, anneal=anneal, temperature=temperature
-        )
-        self.register_buffer("price", torch.tensor(0.02, dtype=torch.float64))
-
-    def begin(self, progress: float, step: int) -> None:
-        """As for all, and post the price."""
-        super().begin(progress, step)
-        assert isinstance(self.policy, LearnedPolicy)
-        self.policy.noise = self.noise * max(0.0, 1 - progress / 0.75)
-        _post(self._founded, math.log(float(self.price)))
-
-    def after(self, flops_fraction: Tensor | None) -> None:
-        """The dual step."""
-        ratio = float(flops_fraction) / self.budget if flops_fraction is not None else 1.0
-        self.price = self.price * math.exp(self.rate * max(-1.0, min(1.0, ratio - 1)))
-
-    def report(self) -> dict[str, float]:
-        """Budget, spend and price of the last step."""
-        return {**super().report(), "price": float(self.price)}
-
-    def economy(self) -> Economy:
-        """The trained economy at the lowest price that keeps to the budget on training rows."""
-        economy = super().economy()
-        _post(economy, math.log(float(self.price)))
-        budget = self.bench.settings.budget * (1 - self.slack)
-        post_price(economy, self.bench.sample(_POSTING_ROWS), budget)
-        return economy
+    clearings = [each for each in receipt.clearings if each is not None]
+    return _share(receipt, [each.spend_flops.sum() for each in clearings])
 
 
-@torch.no_grad()
-def post_price(
-    economy: Economy, batches: list[dict[str, Any]], budget: float, halvings: int = 8
-) -> float:
-    """Post the lowest price at which hard spend on the batches keeps to a budget; returns it.
+def executed_share(receipt: Receipt) -> Tensor:
+    """What executors must compute over dense FLOPs: everything whose gate is not 0; float64.
 
-    From where the price stands, steps that double until the budget lies between two prices, then
-    halving, all on the price's logarithm.
-
-    Args:
-        economy: with the mechanism ``fixed_price``.
-        batches: inputs of the model.
-        budget: agent FLOPs over dense ones.
-        halvings: passes over the batches once two prices are found.
-
-    Raises:
-        EconomyError: no price keeps to the budget: the bidding alone costs more.
+    ``Receipt.charged_fraction`` without asking the device.
     """
-
-    def overspends(log_price: float) -> bool:
-        _post(economy, log_price)
-        with economy.trying():
-            receipts = [economy(**batch).receipt for batch in batches]
-        spend = sum(each.spend_flops for each in receipts)
-        return bool(spend > budget * sum(each.dense_flops for each in receipts))
-
-    low = high = math.log(float(economy.market.states[0]["price"]))
-    step = 0.2
-    while overspends(high):
-        low, high, step = high, high + step, step * 2
-        if step > 1e3:
-            raise EconomyError(
-                f"no price keeps spend to {budget:g} of dense FLOPs; give a larger --budget"
-            )
-    while low == high or not overspends(low):
-        low, high, step = low - step, low, step * 2
-        if step > 1e3:
-            break  # everything is bought at any price
-    for _ in range(halvings):
-        middle = (low + high) / 2
-        low, high = (middle, high) if overspends(middle) else (low, middle)
-    _post(economy, high)
-    return math.exp(high)
+    layers = range(len(receipt.clearings))
+    served = [receipt.agent_charge_BLN(layer).sum() for layer in layers]
+    return _share(receipt, [*served, *(receipt.setup_charge_BU(layer).sum() for layer in layers)])
 
 
-def _post(economy: Economy, log_price: float) -> None:
-    for state in economy.market.states:
-        state["price"] = torch.tensor(math.exp(log_price), dtype=torch.float64)
+def _share(receipt: Receipt, spends: list[Tensor]) -> Tensor:
+    tariffs = receipt.tariffs
+    asked = [
+        flops * tariff.mask_BL.sum()
+        for flops, tariff in zip(receipt.due_Y, tariffs, strict=True)
+    ]
+    dense = torch.stack([tariff.dense_flops_BL.sum() for tariff in tariffs]).sum()
+    spent = torch.stack([each.double() for each in (*spends, *asked)]).sum()
+    return spent / dense.clamp(min=1).double()

@@ -9,9 +9,9 @@ and the training goes on with a physically smaller model.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from agent_economy.rivals import Allowance
 from agent_economy.rivals.knapsack import best_plan
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method, gated, planned_economy
-from agent_economy.training.schedule import annealed, geometric
+from agent_economy.training.schedule import annealed, drawn, geometric
 
 if TYPE_CHECKING:
     from agent_economy.economy import Economy
@@ -52,6 +52,7 @@ class StandingMarketMethod(Method):
         penalty: ``lambda`` of the penalty objective.
         budgets: draw the budget of each batch between these two (log-uniformly) and tell it to the
             bidders: one model for many budgets. It never settles.
+        revive: let agents whose valuation fell below 0 climb back (``LearnedPolicy.revives``).
     """
 
     name = "market"
@@ -67,6 +68,7 @@ class StandingMarketMethod(Method):
         price: float | None = None,
         penalty: float = 0.0,
         budgets: tuple[float, float] | None = None,
+        revive: bool = False,
     ) -> None:
         super().__init__(bench)
         if not 0 < anneal <= settle or (budgets and not 0 < budgets[0] < budgets[1] <= 1):
@@ -78,13 +80,15 @@ class StandingMarketMethod(Method):
         self.temperature, self.noise = temperature, noise
         self.price, self.lam, self.budgets = price, penalty, budgets
         self.policy = LearnedPolicy(seed=bench.seed("noise") % 2**31)
+        self.policy.revives = revive
         density_YN = bench.fisher_YN / bench.flops_YN
         gflops_YN = bench.flops_YN.double() / 1e9
         self.policy.start(ranked(density_YN), gflops_YN, bench.adapter.shape.hidden)
         self.policy.density_YN.requires_grad_(True)
         self.policy.slope_YN.requires_grad_(budgets is not None)
         self.straight_through = straight_through
-        self.budget, self._price, self._step = 1.0, float("nan"), 0
+        self.budget, self._step = 1.0, 0
+        self._price: float | Tensor = math.nan
 
     def begin(self, progress: float, step: int) -> None:
         """Budget, softness and noise of the step."""
@@ -92,9 +96,7 @@ class StandingMarketMethod(Method):
         self._step, self._softness = step, geometric(*self.temperature, progress / end)
         self.policy.noise = self.noise * max(0.0, 1 - progress / end)
         if self.budgets:
-            low, high = np.log(self.budgets)
-            u = np.random.default_rng(self.bench.seed("budget", step)).random()
-            self.budget = float(np.exp(low + u * (high - low)))
+            self.budget = drawn(self.budgets, self.bench.seed("budget", step))
         else:
             self.budget = annealed(settings.budget, progress, self.anneal)
 
@@ -109,17 +111,13 @@ class StandingMarketMethod(Method):
             contract = self.bench.standing.clear(
                 self._mechanism(), bid_YN, min(self.budget, _SCARCE), self._softness
             )
-        self._price = float(contract.price.detach())
+        self._price = contract.price.detach()
         return gated(self.bench, contract.gate_YN, inputs), contract.flops_fraction
 
     def _mechanism(self) -> Mechanism:
         if self.price is not None:
             return FixedPrice(price=self.price, straight_through=self.straight_through)
         return GreedyDensity() if self.straight_through else UniformPrice()
-
-    def penalty(self, flops_fraction: Tensor | None) -> Tensor | float:
-        """``lambda * expected FLOPs / dense FLOPs``."""
-        return 0.0 if flops_fraction is None else self.lam * flops_fraction
 
     def settle(self) -> Tensor:
         """The plan of greatest declared value within the budget; at a price, who covers it."""
@@ -137,7 +135,7 @@ class StandingMarketMethod(Method):
         plan_YN = standing_plan(self.policy, budget, self.bench.allowance(budget))
         return self.bench.checked(plan_YN).to(self.bench.device)
 
-    def report(self) -> dict[str, float]:
+    def report(self) -> dict[str, float | Tensor]:
         """Budget and price of the last step."""
         return {"budget": self.budget, "price": self._price}
 

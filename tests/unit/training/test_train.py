@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError
 from agent_economy.runs.runner import Interrupted
+from agent_economy.training import loop
 from agent_economy.training import train as module
 from agent_economy.training.finetune import finetune
+from agent_economy.training.readings import Readings
 from agent_economy.training.score import score_folder
 from agent_economy.training.settings import FinetuneSettings, TrainSettings
 from agent_economy.training.train import train
@@ -27,7 +31,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "market": {"name": "market"},
     "relaxed": {"name": "market", "options": {"straight_through": False}},
     "penalty": {"name": "market", "options": {"price": 0.3, "penalty": 2.0}},
+    "many": {"name": "market", "options": {"budgets": [0.3, 0.8]}},
     "posted": {"name": "posted"},
+    "posted_relaxed": {"name": "posted", "options": {"straight_through": False}},
+    "posted_penalty": {"name": "posted", "options": {"price": 0.3, "penalty": 0.5}},
+    "posted_many": {"name": "posted", "options": {"budgets": [0.3, 0.8]}},
     "dense": {"name": "dense"},
     "dense_on": {"name": "dense_on"},
     "fisher_retrain": FISHER,
@@ -44,7 +52,11 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-PER_TOKEN = ("posted", "mixture_of_depths", "adaptive_modules")
+PER_TOKEN = (
+    *("posted", "posted_relaxed", "posted_penalty", "posted_many"),
+    *("mixture_of_depths", "adaptive_modules"),
+)
+TRAINED = [name for name in METHODS if name not in ("dense", "kwon")]
 
 
 @pytest.fixture(scope="module")
@@ -73,39 +85,59 @@ def settings(teacher: str, method: str = "market", **changes: Any) -> TrainSetti
     return TrainSettings.model_validate({**base, **changes})
 
 
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, teacher: str, data: Path
+) -> Callable[[str], Path]:
+    """Folders of trainings that nobody interrupted, each made once; copy one to write in it."""
+    root, made = tmp_path_factory.mktemp("whole"), set[str]()
+
+    def of(method: str) -> Path:
+        if method not in made:
+            train(settings(teacher, method), root / method, data_dir=data)
+            made.add(method)
+        return root / method
+
+    return of
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_keeps_to_its_budget_and_reloads(
-    tmp_path: Path, teacher: str, data: Path, method: str
+    data: Path, whole: Callable[[str], Path], method: str
 ) -> None:
-    record = train(settings(teacher, method), tmp_path / "m", data_dir=data)
+    folder = whole(method)
+    record = json.loads((folder / "train.json").read_text())
     measured = record["parts"]["development"]
     assert record["status"] == "complete" and record["n"] == 36
     budget = measured["budget_fraction"]
-    if method not in ("dense", "dense_on", "penalty"):
+    if method not in ("dense", "dense_on", "penalty", "posted_penalty"):
         assert budget == 0.5
     assert 0 < measured["flops_fraction"] <= budget * 1.005
     assert record["spend_fraction"] == measured["flops_fraction"] / budget
     if method not in ("kwon", "mixture_of_depths", "adaptive_modules"):
         assert record["score"] > 0.5, "it still knows the task"
     # The folder scores the same from scratch, and its predictions are those in the table.
-    result = score_folder(tmp_path / "m", "stsb", data_dir=data)
+    result = score_folder(folder, "stsb", data_dir=data)
     # Eager attention and SDPA round apart, and a bid at the margin may fall on the other side.
     near = 1e-3 if method in PER_TOKEN else 1e-5
     assert result["score"] == pytest.approx(record["score"], abs=near)
     assert result["spend_fraction"] == pytest.approx(record["spend_fraction"], abs=1e-12)
-    table = pd.read_parquet(tmp_path / "m" / "predictions.parquet")
+    table = pd.read_parquet(folder / "predictions.parquet")
     assert list(table.columns) == ["part", "row", "prediction", "label"]
     spread = np.corrcoef(table["prediction"], table["label"])[0, 1]
     assert spread == pytest.approx(record["score"], abs=0.2)
-    attention = pd.read_parquet(tmp_path / "m" / "attention.parquet")
+    attention = pd.read_parquet(folder / "attention.parquet")
     assert set(attention["layer"]) == {0, 1} and len(attention) == 72
 
 
-def test_a_higher_penalty_leaves_fewer_agents(tmp_path: Path, teacher: str, data: Path) -> None:
+@pytest.mark.parametrize(("method", "price"), [("market", 0.5), ("posted", 0.3)])
+def test_a_higher_penalty_leaves_a_lower_spend(
+    tmp_path: Path, teacher: str, data: Path, method: str, price: float
+) -> None:
     spent = []
     for penalty in (0.0, 50.0):
-        options = {"price": 0.5, "penalty": penalty}
-        METHODS["family"] = {"name": "market", "options": options}
+        options = {"price": price, "penalty": penalty}
+        METHODS["family"] = {"name": method, "options": options}
         record = train(
             settings(teacher, "family", gate_learning_rate=0.05),
             tmp_path / str(penalty),
@@ -125,7 +157,7 @@ def test_a_changed_teacher_is_not_taken_up(
     def stopping(*arguments: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_step", stopping)
+    monkeypatch.setattr(loop, "make_step", stopping)
     with pytest.raises(Interrupted):
         train(settings(str(own)), tmp_path / "m", data_dir=data)
     weights = bytearray((own / "model.safetensors").read_bytes())
@@ -153,36 +185,103 @@ def test_saved_and_loaded_bit_equal(tmp_path: Path, teacher: str, data: Path) ->
             assert torch.equal(one.market.plan_YN, two.market.plan_YN)
 
 
-@pytest.mark.parametrize("method", ["market", "l0", "posted"])
-@pytest.mark.parametrize("stop", [1, 7, 13])
-def test_interrupted_and_resumed_is_as_if_never(
-    tmp_path: Path, teacher: str, data: Path, monkeypatch: Any, method: str, stop: int
-) -> None:
-    chosen = settings(teacher, method, epochs=3)
-    whole = train(chosen, tmp_path / "whole", data_dir=data)
-    real, left = module._step, [stop]
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes with the step after so many."""
+    real, left = loop.make_step, [steps]
 
-    def stopping(*arguments: Any) -> tuple[float, float]:
+    def stopping(*arguments: Any) -> Any:
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
         return real(*arguments)
 
-    monkeypatch.setattr(module, "_step", stopping)
-    with pytest.raises(Interrupted, match="--resume"):
-        train(chosen, tmp_path / "m", data_dir=data, save_seconds=0)
-    monkeypatch.setattr(module, "_step", real)
-    record = train(chosen, tmp_path / "m", resume=True, data_dir=data)
-    assert record["train_loss"] == whole["train_loss"] and record["score"] == whole["score"]
-    for name in ("model.safetensors", "predictions.parquet"):
-        assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    monkeypatch.setattr(loop, "make_step", stopping)
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    records = [json.loads((folder / "train.json").read_text()) for folder in (one, other)]
+    assert records[0]["train_loss"] == records[1]["train_loss"]
+    assert records[0]["parts"] == records[1]["parts"]
+    for name in ("model.safetensors", "economy.safetensors", "predictions.parquet"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("stop", [1, 13])
+def test_interrupted_and_resumed_is_as_if_never(
+    tmp_path: Path,
+    teacher: str,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Callable[[str], Path],
+    method: str,
+    stop: int,
+) -> None:
+    expected, chosen = whole(method), settings(teacher, method)
+    with monkeypatch.context() as patch:
+        stop_after(stop, patch)
+        with pytest.raises(Interrupted, match="--resume"):
+            train(chosen, tmp_path / "m", data_dir=data, save_seconds=0)
+    train(chosen, tmp_path / "m", resume=True, data_dir=data)
+    assert_same_training(tmp_path / "m", expected)
     assert not (tmp_path / "m" / "checkpoint.safetensors").exists()
+
+
+def test_the_gradient_scaler_is_resumed(
+    tmp_path: Path, teacher: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scale that overflows now and then decides which steps are skipped."""
+    real, skipped = module._accelerator, [0]
+
+    class Scaler(torch.amp.GradScaler):
+        def update(self, new_scale: Any = None) -> None:
+            before = self.get_scale()
+            super().update(new_scale)
+            skipped[0] += self.get_scale() < before
+
+    def scaled(chosen: TrainSettings) -> Any:
+        accelerator = real(chosen)
+        accelerator.scaler = Scaler("cpu", init_scale=2.0**122, growth_interval=2)
+        return accelerator
+
+    monkeypatch.setattr(module, "_accelerator", scaled)
+    chosen = settings(teacher, epochs=3)
+    train(chosen, tmp_path / "whole", data_dir=data)
+    assert 2 <= skipped[0] < 18
+    with monkeypatch.context() as patch:
+        stop_after(8, patch)
+        with pytest.raises(Interrupted):
+            train(chosen, tmp_path / "m", data_dir=data, save_seconds=0)
+    train(chosen, tmp_path / "m", resume=True, data_dir=data)
+    assert_same_training(tmp_path / "m", tmp_path / "whole")
+
+
+class Late(Readings):
+    """As for an accelerator, read every few steps."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.every = 5
+
+
+@pytest.mark.parametrize("method", ["market", "posted"])
+def test_reading_late_changes_nothing(
+    tmp_path: Path,
+    teacher: str,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Callable[[str], Path],
+    method: str,
+) -> None:
+    monkeypatch.setattr(loop, "Readings", Late)
+    train(settings(teacher, method), tmp_path / "m", data_dir=data, save_seconds=0)
+    assert_same_training(tmp_path / "m", whole(method))
 
 
 def test_held_out_rows_are_scored_and_not_trained_on(
     tmp_path: Path, teacher: str, data: Path
 ) -> None:
-    with pytest.raises(EconomyError, match=r"has seen the rows that 0\.2 keeps apart"):
+    with pytest.raises(EconomyError, match=r"has seen rows that hold-out 0\.2 keeps apart"):
         train(settings(teacher, hold_out=0.2), tmp_path / "m", data_dir=data)
     own = tmp_path / "teacher"
     shutil.copytree(teacher, own)
@@ -195,20 +294,46 @@ def test_held_out_rows_are_scored_and_not_trained_on(
     assert list(record["parts"]) == ["selection"] and record["n"] == 18
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
-    tmp_path: Path, teacher: str, data: Path, monkeypatch: Any
+@pytest.mark.parametrize("readings", [Readings, Late])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_no_number_stops_where_it_came_up_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path,
+    teacher: str,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    readings: type[Readings],
+    what: str,
 ) -> None:
-    real, calls = module._step, [0]
+    monkeypatch.setattr(loop, "Readings", readings)
+    chosen, folder = settings(teacher), tmp_path / "m"
+    with monkeypatch.context() as patch:
+        stop_after(7, patch)
+        with pytest.raises(Interrupted):
+            train(chosen, folder, data_dir=data, save_seconds=0)
+    good = (folder / "checkpoint.safetensors").read_bytes()
+    saved = int(load_file(folder / "checkpoint.safetensors")["step"])
+    assert saved == (7 if readings is Readings else 6), "an epoch has 6 steps"
+    real, step = loop.make_step, [saved]
 
-    def poisoned(*arguments: Any) -> tuple[float, float]:
-        calls[0] += 1
-        loss, spend = real(*arguments)
-        return (float("nan") if calls[0] == 4 else loss), spend
+    def poisoned(student: Any, *rest: Any) -> Any:
+        step[0] += 1
+        if step[0] != 9:
+            return real(student, *rest)
+        weight = next(p for p in student.model.parameters() if p.requires_grad)
+        if what == "loss":
+            with torch.no_grad():
+                weight.fill_(torch.nan)
+            return real(student, *rest)
+        handle = weight.register_hook(lambda gradient: gradient * torch.nan)
+        try:
+            return real(student, *rest)
+        finally:
+            handle.remove()
 
-    monkeypatch.setattr(module, "_step", poisoned)
-    with pytest.raises(EconomyError, match=r"no number at step 4 of 24 .*last good.*learning_rate"):
-        train(settings(teacher), tmp_path / "m", data_dir=data, save_seconds=0)
-    assert (tmp_path / "m" / "checkpoint.safetensors").is_file()
+    monkeypatch.setattr(loop, "make_step", poisoned)
+    with pytest.raises(EconomyError, match=r"no number at step 9 of 24 .*last good.*learning_rate"):
+        train(chosen, folder, resume=True, data_dir=data, save_seconds=1e9)
+    assert (folder / "checkpoint.safetensors").read_bytes() == good
 
 
 def test_bad_input_leaves_no_folder(tmp_path: Path, teacher: str, encoder: str, data: Path) -> None:
@@ -228,15 +353,19 @@ def test_bad_input_leaves_no_folder(tmp_path: Path, teacher: str, encoder: str, 
 
 
 def test_an_economy_clears_at_another_budget_and_a_rival_does_not(
-    tmp_path: Path, teacher: str, data: Path
+    tmp_path: Path, teacher: str, data: Path, whole: Callable[[str], Path]
 ) -> None:
-    for method in ("market", "posted"):
-        train(settings(teacher, method), tmp_path / method, data_dir=data)
-        spends = [
-            score_folder(tmp_path / method, "stsb", budget=b, data_dir=data) for b in (0.3, 0.7)
-        ]
-        assert spends[0]["flops_per_token"] < spends[1]["flops_per_token"]
-        assert [each["budget_fraction"] for each in spends] == [0.3, 0.7]
+    for method in ("market", "posted", "many", "posted_many"):
+        for budget in (0.35, 0.5, 0.75):
+            found = score_folder(whole(method), "stsb", budget=budget, data_dir=data)
+            assert found["budget_fraction"] == budget
+            # What is on offer is used, as far as whole agents of this tiny model go into it.
+            assert 0.7 < found["spend_fraction"] <= 1.005
+    shares = [
+        score_folder(whole("mixture_of_depths"), "stsb", budget=b, data_dir=data)["flops_fraction"]
+        for b in (0.3, 0.7)
+    ]
+    assert shares[0] <= 0.3 < shares[1] <= 0.7
     train(settings(teacher, "fisher_retrain", epochs=1), tmp_path / "f", data_dir=data)
     with pytest.raises(EconomyError, match="no valuations to clear at another --budget"):
         score_folder(tmp_path / "f", "stsb", budget=0.3, data_dir=data)

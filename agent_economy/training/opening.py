@@ -1,0 +1,86 @@
+"""How every training opens its folder, goes on where it was cut off, and leaves in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from agent_economy.runs.config import StrictModel
+from agent_economy.runs.files import locked, one_line_if_disk_full
+from agent_economy.runs.runner import Interrupted
+from agent_economy.training.folder import TrainingFolder
+
+SAVE_SECONDS = 60.0
+"""Between checkpoints: the most that a kill can cost."""
+
+
+def filled(
+    out: Path,
+    settings: StrictModel,
+    record: str,
+    resume: bool,
+    fill: Callable[[TrainingFolder, Console], None],
+) -> dict[str, Any]:
+    """The record of a folder that holds a finished training, made now if it does not yet.
+
+    Args:
+        out: the folder.
+        settings: of the training.
+        record: file name of the record.
+        resume: take up an unfinished training of the same settings that the folder may hold.
+        fill: trains. It seeds every draw itself; the caller's own stream goes on as if nothing
+            had been drawn.
+
+    Raises:
+        EconomyError: bad input, or a full disk, in one line.
+        Interrupted: Ctrl-C, with the way to resume.
+    """
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    folder = TrainingFolder(out, settings, record)
+    folder.check(resume)
+    if folder.complete:
+        folder.tidy()
+        console.print(f"{out} is already complete")
+        return folder.record
+    try:
+        with torch.random.fork_rng(), one_line_if_disk_full(out):
+            fill(folder, console)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; repeat the command with --resume to go on") from None
+    return folder.record
+
+
+@contextmanager
+def begun(
+    folder: TrainingFolder, resume: bool, about: Mapping[str, Any], console: Console
+) -> Iterator[bool]:
+    """Hold the folder while it is trained in.
+
+    Nothing is left of a training that fails before its first checkpoint.
+
+    Args:
+        folder: checked, not made yet.
+        resume: as for ``filled``.
+        about: see ``TrainingFolder.begin``.
+        console: for warnings.
+
+    Yields:
+        Whether there is anything to do: another process may have done it in the meantime.
+    """
+    with locked(folder.make()):
+        folder.check(resume)  # somebody may have been here while the model was loading
+        if folder.complete:
+            yield False
+            return
+        if warning := folder.begin(about):
+            console.print(warning, style="yellow")
+        try:
+            yield True
+        except Exception:
+            folder.discard_if_empty()
+            raise
