@@ -180,7 +180,7 @@ def test_the_market_sees_what_it_sees_in_masked_forwards() -> None:
         seen.append([])
         executor.run(batch, Watching(gates))
     for one, other in zip(*seen, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one, other, **CLOSE)
     del adapter
 
 
@@ -285,7 +285,7 @@ def test_auto_settles_on_one_path_for_each_shape() -> None:
     for _ in range(2 * TRIALS):
         assert routed.chosen(batch, market) is None
         found = routed.run(batch, market)[0][0]
-        torch.testing.assert_close(found[real_BL], expected[real_BL], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[real_BL], expected[real_BL], **CLOSE)
     assert routed.chosen(batch, market) in ("masked", "routed")
     assert routed.chosen(tiny_batch((30, 20)), market) is None
     again = RoutedExecutor(adapter)
