@@ -60,11 +60,6 @@ class Shading(Figure):
             for (mechanism, deviation), line in part.groupby(
                 ["mechanism", "deviation"], sort=False
             ):
-                # One bid's rent says something only where every bid is charged alone.
-                if deviation == ONE_BID and not (part["deviation"] == BY_AGENT).any():
-                    continue
-                if deviation == ONE_BID and mechanism not in _truthful(part):
-                    continue
                 line = line.sort_values("agents")
                 label = words(mechanism) + _LABELS[deviation]
                 if deviation == ALL_BIDS:
@@ -100,8 +95,6 @@ class Shading(Figure):
         part = data[(data["market"] == market) & (data["judged"] == BEST)]
         found = []
         for (mechanism, deviation), line in part.groupby(["mechanism", "deviation"], sort=False):
-            if deviation == ONE_BID and mechanism not in _truthful(part):
-                continue
             line = line.sort_values("agents")
             ends = [line.iloc[0], line.iloc[-1]]
             told = " and ".join(
@@ -112,7 +105,3 @@ class Shading(Figure):
             what = words(mechanism) + _LABELS[deviation]
             found.append(f"{market} markets, {what}: shading gains {told} agents.")
         return found
-
-
-def _truthful(part: pd.DataFrame) -> set[str]:
-    return set(part.loc[part["deviation"] == BY_AGENT, "mechanism"])

@@ -31,9 +31,10 @@ def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
         What is misreported, and whose rent counts:
 
         - ``all_bids``: all bids of one agent, the rent of all its tokens;
-        - ``one_bid``: the thinnest of its bids that is served, the rent of that token alone;
-        - ``all_bids_charged_by_agent``, where the mechanism is truthful: as ``all_bids``, but the
-          agent pays what its presence as a whole costs the others (Clarke 1971).
+        - ``one_bid``, where the mechanism promises to be truthful: the thinnest of its bids that
+          is served, the rent of that token alone;
+        - ``all_bids_charged_by_agent``, there too: as ``all_bids``, but the agent pays what its
+          presence as a whole costs the others (Clarke 1971).
 
         ``uniform_rent`` is the agent's truthful rent at a uniform price in the same market.
     """
@@ -69,22 +70,21 @@ def deviations(
     # The thinnest bid that is served is the one that a price is nearest to.
     thinnest = int(torch.where(served_L, own_L, torch.inf).argmin())
     single = multiples(config, own_L, only=thinnest)
-    lies_BL = torch.cat((joint.bid_ML, single.bid_ML))
+    promised = mechanism.guarantees.truthful
+    lies_BL = torch.cat((joint.bid_ML, single.bid_ML)) if promised else joint.bid_ML
     bid_BLN = truth_1LN.repeat(len(lies_BL), 1, 1)
     bid_BLN[..., liar] = lies_BL
     found, _ = cleared(mechanism, values.tariff, bid_BLN, budget, state)
 
     gain_BL = rent_BL(found, own_L, liar) - rent_BL(truthful, own_L, liar)
-    joint_ML, single_ML = gain_BL.split((len(joint.bid_ML), len(single.bid_ML)))
-    frames = [
-        joint.table(ALL_BIDS, joint_ML.sum(1)),
-        single.table(ONE_BID, single_ML[:, thinnest]),
-    ]
-    if mechanism.guarantees.truthful:
+    together = len(joint.bid_ML)
+    frames = [joint.table(ALL_BIDS, gain_BL[:together].sum(1))]
+    if promised:
+        frames.append(single.table(ONE_BID, gain_BL[together:, thinnest]))
         absent, _ = cleared(mechanism, values.tariff, truth_1LN, budget, state, absent=liar)
         before = pivot_rent_B(truthful, truth_1LN, own_L, liar, absent)
         after = pivot_rent_B(found, bid_BLN, own_L, liar, absent)
-        frames.append(joint.table(BY_AGENT, (after - before)[: len(joint.bid_ML)]))
+        frames.append(joint.table(BY_AGENT, (after - before)[:together]))
     return pd.concat(frames, ignore_index=True).assign(
         truthful_rent=float(rent_BL(truthful, own_L, liar).sum()),
         uniform_rent=float(rent_BL(uniform, own_L, liar).sum()),

@@ -49,13 +49,12 @@ class ShadingConfig(StrictModel):
     tokens: int = Field(48, ge=1)
     budget_fraction: float = Field(0.5, gt=0, lt=1)
     factors: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99],
-        min_length=1,
+        [0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98], min_length=1
     )
-    overbids: list[Annotated[float, Field(gt=1)]] = Field([1.1, 1.5, 2.0])
-    withheld: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2, 3, 4, 6, 8, 12, 16, 24])
+    overbids: list[Annotated[float, Field(gt=1)]] = Field([1.2, 2.0])
+    withheld: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2, 3, 5, 8, 12, 20])
     ceilings: list[Annotated[float, Field(gt=0)]] = Field(
-        [0.6, 0.8, 0.9, 0.95, 0.98, 1.001, 1.01, 1.03, 1.06, 1.1, 1.2, 1.4, 2.0]
+        [0.8, 0.9, 0.95, 0.99, 1.001, 1.02, 1.06, 1.15, 1.4]
     )
     draws: int = Field(40, ge=2)
     spread_agents: float = Field(0.5, ge=0)
