@@ -23,6 +23,7 @@ METRICS = {
     "matthews": "Matthews correlation, points of 100",
     "pearson_spearman": "mean of Pearson and Spearman, points of 100",
     "accuracy": "accuracy in %",
+    "perplexity": "minus 100 x the logarithm of perplexity (a point is 1 %)",
 }
 
 

@@ -29,9 +29,11 @@ def resampled_score(
     """The score of every resample.
 
     Args:
-        metric: ``"matthews"``, ``"pearson_spearman"`` or ``"accuracy"``.
-        predictions_X: class numbers, or real values for regression.
-        labels_X: the truth.
+        metric: ``"matthews"``, ``"pearson_spearman"``, ``"accuracy"`` or ``"perplexity"``, of
+            which the score is minus the logarithm.
+        predictions_X: class numbers, real values for regression, or for texts the negative
+            log-likelihood summed over tokens.
+        labels_X: the truth; for texts the number of tokens.
         weight_RX: how often each resample counts each example.
 
     Returns:
@@ -72,10 +74,17 @@ def pearson_spearman(one_X: Floats, other_X: Floats, weight_RX: Floats) -> Float
     return (pearson(one_X, other_X, weight_RX) + ranked_R) / 2
 
 
+def log_likelihood(predictions_X: Floats, labels_X: Floats, weight_RX: Floats) -> Floats:
+    """Minus the logarithm of perplexity: mean log-likelihood of a token, not of a text."""
+    tokens_R: Floats = np.maximum(weight_RX @ labels_X, _NOTHING)
+    return -(weight_RX @ predictions_X) / tokens_R
+
+
 _METRICS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
     "matthews": pearson,
     "pearson_spearman": pearson_spearman,
     "accuracy": accuracy,
+    "perplexity": log_likelihood,
 }
 
 

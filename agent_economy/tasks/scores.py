@@ -14,9 +14,11 @@ def score(metric: str, predictions: ArrayLike, labels: ArrayLike) -> float:
     """The score of predictions under a named metric.
 
     Args:
-        metric: ``"matthews"``, ``"pearson_spearman"`` or ``"accuracy"``.
-        predictions: (n,) class numbers, or real values for regression.
-        labels: (n,) the truth.
+        metric: ``"matthews"``, ``"pearson_spearman"``, ``"accuracy"`` or ``"perplexity"``, of
+            which the score is minus the logarithm.
+        predictions: (n,) class numbers, real values for regression, or for texts the negative
+            log-likelihood summed over tokens, in nats.
+        labels: (n,) the truth; for texts how many tokens were summed over.
 
     Raises:
         EconomyError: the metric is not known.
@@ -54,6 +56,14 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(predictions == labels))
 
 
+def log_likelihood(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Minus the logarithm of perplexity: the mean log-likelihood of a token.
+
+    A hundredth of it is one percent of perplexity.
+    """
+    return float(-predictions.sum() / labels.sum())
+
+
 def _pearson(one: np.ndarray, other: np.ndarray) -> float:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
@@ -64,4 +74,5 @@ _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "matthews": matthews,
     "pearson_spearman": pearson_spearman,
     "accuracy": accuracy,
+    "perplexity": log_likelihood,
 }

@@ -13,8 +13,10 @@ from pydantic import Field
 from agent_economy.config import Named
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.runs.config import StrictModel, load_toml
-from agent_economy.runs.reader import CELLS, COMPLETE
-from agent_economy.training.frontier_cells import DENSE, ECONOMY, RIVALS
+from agent_economy.runs.reader import CELLS
+from agent_economy.training.frontier_cells import DENSE, ECONOMY, RIVALS, is_complete
+from agent_economy.training.parts import WIKITEXT
+from agent_economy.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from agent_economy.runs.sweep import Job
@@ -42,7 +44,8 @@ class DenseSettings(StrictModel):
     """The fine-tuning that every cell of a seed starts from.
 
     Attributes:
-        model: alias, folder or hub id of an encoder.
+        model: alias, folder or hub id of an encoder; of a decoder for text, which is not
+            fine-tuned.
         epochs: passes over the training part.
         batch_size: rows per step.
         learning_rate: at its height.
@@ -58,19 +61,22 @@ class FrontierSettings(StrictModel):
     """Everything that a frontier depends on, the data aside.
 
     Attributes:
-        task: ``stsb``, ``cola``, ``sst2`` or ``mnli``.
+        task: ``stsb``, ``cola``, ``sst2``, ``mnli``; ``wikitext2`` for decoders.
         seeds: of trainings, teachers included.
         budgets: agent FLOPs over the dense model's.
         rivals: whom the economy meets.
         economy: the variant that stands in the tables as ``market``, declared here beforehand.
-        many: options of one more economy whose budget is drawn batch by batch (``budgets``: from,
-        to);
-            the one model then stands in the tables as ``market_many`` at every budget.
+        many: options of one more model of the economy whose budget is drawn batch by batch
+            (``budgets``: from, to); it then stands in the tables as ``market_many`` at every
+            budget, trained for as many epochs as any model at a budget.
         dense: how the dense models are made.
         train: settings of all trainings, see ``TrainSettings``.
-        epochs: other numbers of epochs by budget, for all methods alike: ``{"0.25" = 16}``.
+        epochs: other numbers of epochs by budget, for all methods alike: ``{"0.25" = 16}``. A
+            dense model is then trained on for as many, too, as the reference at that budget.
         limit: how many training examples; None: all.
         hold_out: share of the training part that is kept apart, for choosing among variants.
+        test_share: share of the training part that is never looked at but to score the finished
+            models, beside the development part; the same rows in all cells and teachers.
     """
 
     task: str
@@ -84,6 +90,32 @@ class FrontierSettings(StrictModel):
     epochs: dict[str, int] = Field(default_factory=dict)
     limit: int | None = Field(None, ge=1)
     hold_out: float = Field(0.0, ge=0, lt=1)
+    test_share: float | None = Field(None, gt=0, lt=1)
+
+    def epochs_at(self, budget: float) -> int:
+        """Passes over the training part at a budget; at 1, those of budgets without their own."""
+        usual = self.train.get("epochs", TrainSettings.model_fields["epochs"].default)
+        return int(self.epochs.get(f"{budget:g}", usual))
+
+    def check(self) -> None:
+        """Refuse what no cell could be made of.
+
+        Raises:
+            EconomyError: an unknown rival, a budget out of range, epochs for no budget.
+        """
+        for rival in self.rivals:
+            if rival not in MENU:
+                raise unknown("rival", rival, MENU)
+        for budget in self.budgets:
+            if not 0 < budget < 1:
+                raise EconomyError(f"budgets: {budget:g} is not between 0 and 1")
+        budgets = [f"{budget:g}" for budget in self.budgets]
+        for key, epochs in self.epochs.items():
+            if key not in budgets or epochs < 1:
+                raise EconomyError(
+                    f'epochs: "{key}" = {epochs}; give at least 1 for one of the budgets '
+                    + ", ".join(f'"{budget}"' for budget in budgets)
+                )
 
 
 def train_frontier(
@@ -120,7 +152,7 @@ def train_frontier(
     sweep = Sweep(
         out,
         _jobs(settings, out),
-        done=_done,
+        done=is_complete,
         config=settings,
         command=f"agent-economy train --frontier -o {out} --resume",
         may_change=("seeds", "budgets", "rivals"),
@@ -128,30 +160,18 @@ def train_frontier(
     return sweep.run(workers=jobs, resume=resume, finish=collect)
 
 
-def _done(cell: Path) -> bool:
-    """Whether a cell's training, or a teacher's, is complete."""
-    for record in ("train.json", "finetune.json"):
-        try:
-            return bool(json.loads((cell / record).read_text("utf-8"))["status"] == COMPLETE)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return False
-
-
 def _jobs(settings: FrontierSettings, out: Path) -> list[Job]:
     """Teachers first; then seed by seed, so that a first seed is whole early."""
-    for rival in settings.rivals:
-        if rival not in MENU:
-            raise unknown("rival", rival, MENU)
-    for budget in settings.budgets:
-        if not 0 < budget < 1:
-            raise EconomyError(f"budgets: {budget:g} is not between 0 and 1")
+    settings.check()
     menu = {ECONOMY: settings.economy, **{name: MENU[name] for name in settings.rivals}}
-    jobs = [_teacher(settings, out, seed) for seed in settings.seeds]
+    jobs = []
+    if settings.task != WIKITEXT:  # a decoder is dense and trained as it comes
+        jobs += [_teacher(settings, out, seed) for seed in settings.seeds]
     for seed in settings.seeds:
         for method, named in menu.items():
             if method in DENSE:
-                jobs.append(_cell(settings, out, method, named, 1.0, seed))
+                places = _places(settings, method)
+                jobs += [_cell(settings, out, method, named, at, seed) for at in places]
         for budget in settings.budgets:
             for method, named in menu.items():
                 if method not in DENSE:
@@ -161,12 +181,26 @@ def _jobs(settings: FrontierSettings, out: Path) -> list[Job]:
     return jobs
 
 
+def _places(settings: FrontierSettings, method: str) -> list[float]:
+    """Where dense models are needed: at 1, and at budgets with epochs of their own.
+
+    A model trained on is a fair reference for those that were trained for as long.
+    """
+    if MENU[method].name != "dense_on":
+        return [1.0]
+    usual = settings.epochs_at(1.0)
+    own = [b for b in settings.budgets if settings.epochs_at(b) != usual]
+    return [*([1.0] if len(own) < len(settings.budgets) else []), *own]
+
+
 def _many(settings: FrontierSettings, out: Path, seed: int) -> list[Job]:
     """One model for many budgets, and its score at each of them."""
     from agent_economy.runs.sweep import Job
 
-    named, one = Named(name="market", options=settings.many or {}), f"many-{seed}"
-    trained = _cell(settings, out, "many", named, max(settings.budgets), seed)
+    options = {**settings.economy.options, **(settings.many or {})}
+    named, one = Named(name=settings.economy.name, options=options), f"many-{seed}"
+    budget, longest = max(settings.budgets), max(settings.epochs_at(b) for b in settings.budgets)
+    trained = _cell(settings, out, "many", named, budget, seed, epochs=longest)
     jobs = [Job(one, (*_command("train", out, one), *trained.argv[7:]), trained.after)]
     for budget in settings.budgets:
         name = f"market_many-{budget:g}-{seed}"
@@ -180,7 +214,11 @@ def _teacher(settings: FrontierSettings, out: Path, seed: int) -> Job:
     from agent_economy.runs.sweep import Job
 
     options = {"task": settings.task, "seed": seed, **settings.dense.model_dump()}
-    extra = {"limit": settings.limit, "hold_out": settings.hold_out or None}
+    extra = {
+        "limit": settings.limit,
+        "hold_out": settings.hold_out or None,
+        "test_share": settings.test_share,
+    }
     words = [f"--{key.replace('_', '-')}" for key in options]
     argv = [word for pair in zip(words, map(str, options.values()), strict=True) for word in pair]
     for key, value in extra.items():
@@ -191,26 +229,37 @@ def _teacher(settings: FrontierSettings, out: Path, seed: int) -> Job:
 
 
 def _cell(
-    settings: FrontierSettings, out: Path, method: str, named: Named, budget: float, seed: int
+    settings: FrontierSettings,
+    out: Path,
+    method: str,
+    named: Named,
+    budget: float,
+    seed: int,
+    *,
+    epochs: int | None = None,
 ) -> Job:
     from agent_economy.runs.sweep import Job
 
-    name = f"{method}-{budget:g}-{seed}"
+    name, decoder = f"{method}-{budget:g}-{seed}", settings.task == WIKITEXT
     tree: dict[str, Any] = {
         **settings.train,
         "task": settings.task,
-        "model": str(out / CELLS / f"teacher-{seed}"),
+        "model": settings.dense.model if decoder else str(out / CELLS / f"teacher-{seed}"),
         "method": named.model_dump(),
-        "budget": budget,
+        "budget": 1.0 if method in DENSE else budget,
         "seed": seed,
         "hold_out": settings.hold_out,
     }
-    if f"{budget:g}" in settings.epochs:
-        tree["epochs"] = settings.epochs[f"{budget:g}"]
+    epochs = settings.epochs_at(budget) if epochs is None else epochs
+    if epochs != settings.epochs_at(1.0):
+        tree["epochs"] = epochs
     if settings.limit is not None:
         tree["limit"] = settings.limit
+    if settings.test_share is not None:
+        tree["test_share"] = settings.test_share
     argv = [word for key, value in tree.items() for word in ("-s", f"{key}={_toml(value)}")]
-    return Job(name, (*_command("train", out, name), *argv), after=(f"teacher-{seed}",))
+    after = () if decoder else (f"teacher-{seed}",)
+    return Job(name, (*_command("train", out, name), *argv), after=after)
 
 
 def _command(verb: str, out: Path, name: str) -> tuple[str, ...]:

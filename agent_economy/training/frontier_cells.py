@@ -23,8 +23,9 @@ from agent_economy.runs.reader import CELLS, COMPLETE, JOBS, MANIFEST
 from agent_economy.runs.store import LOG
 from agent_economy.runs.sweep import FAILED
 from agent_economy.tasks.scores import score
+from agent_economy.training.folder import FINETUNE_RECORD, TRAIN_RECORD
 
-RECORD, PREDICTIONS, ATTENTION = "train.json", "predictions.parquet", "attention.parquet"
+RECORD, PREDICTIONS, ATTENTION = TRAIN_RECORD, "predictions.parquet", "attention.parquet"
 MISSING, UNFINISHED, BROKEN = "missing", "unfinished", "broken"
 ECONOMY = "market"
 DENSE = ("dense", "dense_on")
@@ -42,6 +43,10 @@ _COLUMNS = {
 }
 _SAME_SCORE = 1e-3
 
+PERPLEXITY = "perplexity"
+"""The metric where lower is better: tables hold minus its logarithm, so that a point, a hundredth,
+is one percent."""
+
 
 @dataclass
 class Cell:
@@ -49,7 +54,8 @@ class Cell:
 
     Attributes:
         method: ``"market"`` or a rival.
-        budget_fraction: what it was allowed; 1 for dense models.
+        budget_fraction: what it was allowed; 1 for dense models, unless one was trained on for as
+            many epochs as the others were at a budget: then that budget.
         seed: of the training.
         status: ``complete``, or why it counts for nothing.
         note: more about that.
@@ -83,11 +89,13 @@ class Cell:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a training folder holds a finished training."""
-    try:
-        return bool(json.loads((folder / RECORD).read_text("utf-8"))["status"] == COMPLETE)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    """Whether a cell's folder, or a teacher's, holds a finished training."""
+    for record in (RECORD, FINETUNE_RECORD):
+        try:
+            return bool(json.loads((folder / record).read_text("utf-8"))["status"] == COMPLETE)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
 
 
 def read_cells(folder: Path) -> list[Cell]:
@@ -188,7 +196,11 @@ def _check_predictions(cell: Cell) -> None:
         raise ValueError("a row has two predictions")
     for part, rows in table.groupby("part"):
         found = score(cell.record["metric"], rows["prediction"], rows["label"])
-        said = cell.record["parts"].get(part, {}).get("score", found)
+        said = cell.record["parts"].get(part, {}).get("score")
+        if said is None:
+            continue
+        if cell.record["metric"] == PERPLEXITY:  # reported as it is, scored by its logarithm
+            said = -np.log(said)
         if abs(found - said) > _SAME_SCORE:
             raise ValueError(
                 f"{RECORD} says {said:.4f} on {part}, its predictions give {found:.4f}"

@@ -23,7 +23,14 @@ from agent_economy.metrics.frontier import (
     verdict,
 )
 from agent_economy.runs.reader import COMPLETE
-from agent_economy.training.frontier_cells import DENSE, ECONOMY, RIVALS, Cell, in_order
+from agent_economy.training.frontier_cells import (
+    DENSE,
+    ECONOMY,
+    PERPLEXITY,
+    RIVALS,
+    Cell,
+    in_order,
+)
 
 ALL = -1
 """The seed of a mean over seeds."""
@@ -81,10 +88,17 @@ class Frontier:
 
     def family(self, method: str, budget: float) -> Family:
         """A method's models at a budget; a dense one's whatever the budget."""
-        if method in DENSE:
-            found = [f for (name, _), f in self.families.items() if name == method]
-            return found[0] if found else {}
-        return self.families.get((method, budget), {})
+        return self.families.get((method, self.at(method, budget)), {})
+
+    def at(self, method: str, budget: float) -> float:
+        """Where a method's models for a budget stand.
+
+        A dense model spends everything. One that was trained on for as long as the others were at
+        this budget stands at the budget; else the one for all budgets, at 1, is meant.
+        """
+        if method in DENSE and (method, budget) not in self.families:
+            return 1.0
+        return budget
 
 
 def verdicts(frontier: Frontier) -> pd.DataFrame:
@@ -108,7 +122,8 @@ def _verdict(frontier: Frontier, rival: str, budget: float) -> dict[str, Any]:
     found = paired_scores(frontier.draws, *_alike(frontier, rival, budget, ours, theirs))
     if found is None:
         return about | {"verdict": NOT_RUN, "note": _why_not(ours, theirs), "seeds": 0, "n": 0}
-    difference, relative = found.difference, found.relative
+    difference = found.difference
+    relative = difference if frontier.metric == PERPLEXITY else found.relative
     return about | {
         "verdict": verdict(difference, margin),
         "note": _seeds_note(len(found.seeds), _planned(frontier, budget)),
@@ -125,8 +140,7 @@ def _alike(
     frontier: Frontier, rival: str, budget: float, ours: Family, theirs: Family
 ) -> tuple[Family, Family]:
     """Both families, without seeds under which the two were scored on other rows."""
-    at = next((b for name, b in frontier.families if name == rival and rival in DENSE), budget)
-    met = frontier.met
+    at, met = frontier.at(rival, budget), frontier.met
     same = {
         seed
         for seed in ours.keys() & theirs.keys()
@@ -228,6 +242,8 @@ def _volume(frontier: Frontier, method: str, budgets: Sequence[float], seed: int
         return None
     score_P = np.array([each.score for each in known])
     drawn_RP = np.stack([each.drawn_R for each in known], axis=1)
+    if frontier.metric == PERPLEXITY:  # an area wants scores above 0: 1 / perplexity
+        score_P, drawn_RP = np.exp(score_P), np.exp(drawn_RP)
     return Scored(float(hypervolume(flops, score_P)), hypervolume(flops, drawn_RP))
 
 

@@ -7,6 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from agent_economy.errors import EconomyError
@@ -15,8 +16,9 @@ from agent_economy.runs.reader import CELLS, COMPLETE
 from agent_economy.runs.tables import encode, plain
 from agent_economy.tasks.scores import score
 from agent_economy.training.frontier_attention import attention_changes
-from agent_economy.training.frontier_cells import Cell, read_cells
+from agent_economy.training.frontier_cells import PERPLEXITY, Cell, read_cells
 from agent_economy.training.frontier_statistics import Frontier, hypervolumes, verdicts
+from agent_economy.training.frontier_timing import TIMINGS, timings
 
 TRAINING = "training"
 """The part of what was measured on no examples, such as ``train_seconds``."""
@@ -42,6 +44,7 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
         - ``verdicts``: the economy against each rival at each budget.
         - ``hypervolume``: the area under each method's frontier.
         - ``interpretability``: entropy and Gini of attention against dense.
+        - ``timings``: clock readings of the cells that were timed (``frontier_timing``).
         - ``cells``: each cell's status.
 
     Raises:
@@ -65,6 +68,7 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
         "verdicts": _stacked([verdicts(each) for each in frontiers]),
         "hypervolume": _stacked([hypervolumes(each) for each in frontiers]),
         "interpretability": _stacked([attention_changes(complete, part) for part in parts]),
+        TIMINGS: timings(folder, complete),
         # Last: a sweep that has this table can be read.
         CELLS: pd.DataFrame([c.key | {"status": c.status, "note": c.note} for c in cells]),
     }
@@ -82,6 +86,8 @@ def _measures(cell: Cell) -> Iterator[dict[str, Any]]:
         found = score(cell.record["metric"], rows["prediction"], rows["label"])
         said = cell.record["parts"].get(part, {})
         measures = {"score": found, "n": len(rows)}
+        if cell.record["metric"] == PERPLEXITY:
+            measures[PERPLEXITY] = float(np.exp(-found))
         measures |= {key: v for key, v in said.items() if _is_number(v) and key not in measures}
         for measure, value in measures.items():
             yield cell.key | {"part": part, "measure": measure, "value": float(value)}

@@ -7,10 +7,11 @@ from agent_economy.metrics.frontier.bootstrap import Estimate
 WIN, NOT_WORSE, LOST, NOT_RUN = "win", "not worse", "lost", "not run"
 VERDICTS = (WIN, NOT_WORSE, LOST, NOT_RUN)
 
-MARGIN_POINTS = {"accuracy": 1.0, "pearson_spearman": 1.0, "matthews": 3.0}
+MARGIN_POINTS = {"accuracy": 1.0, "pearson_spearman": 1.0, "matthews": 3.0, "perplexity": 1.0}
 """How far below a rival still counts as not worse, by metric.
 
-Matthews correlation (CoLA) is wider: its spread over seeds alone is about two points.
+Matthews correlation (CoLA) is wider: its spread over seeds alone is about two points. Of
+perplexity, where lower is better, the score is minus the logarithm, so a point is one percent.
 """
 
 

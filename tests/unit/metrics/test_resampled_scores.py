@@ -11,7 +11,7 @@ from agent_economy.errors import EconomyError
 from agent_economy.metrics.resampled import resampled_score
 from agent_economy.tasks.scores import score
 
-METRICS = ("accuracy", "matthews", "pearson_spearman")
+METRICS = ("accuracy", "matthews", "pearson_spearman", "perplexity")
 
 
 def outcomes(metric: str, n: int = 50, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,6 +19,9 @@ def outcomes(metric: str, n: int = 50, seed: int = 0) -> tuple[np.ndarray, np.nd
     if metric == "pearson_spearman":
         labels = draw.integers(0, 26, n) / 5  # ties, as in STS-B
         return np.round(labels + draw.normal(size=n), 1), labels
+    if metric == "perplexity":
+        tokens = draw.integers(1, 30, n)
+        return tokens * draw.gamma(9.0, 0.4, n), tokens
     labels = draw.integers(0, 2, n)
     return np.where(draw.random(n) < 0.6, labels, 1 - labels), labels
 
@@ -50,6 +53,14 @@ def test_a_constant_side_scores_nothing(metric: str, shift: float) -> None:
     assert not resampled_score(metric, np.full(20, shift), labels, weight_RX).any()
     found_R = resampled_score(metric, labels, labels, weight_RX)
     assert found_R == pytest.approx([1, 0, 0], abs=1e-9)
+
+
+def test_perplexity_is_of_tokens_and_its_score_rises_as_it_falls() -> None:
+    nats, tokens = np.array([6.0, 2.0]), np.array([2.0, 2.0])
+    assert score("perplexity", nats, tokens) == pytest.approx(-np.log(np.exp(8 / 4)))
+    assert score("perplexity", nats * 1.01, tokens) < score("perplexity", nats, tokens)
+    two_to_one = np.array([[2.0, 1.0]])
+    assert resampled_score("perplexity", nats, tokens, two_to_one) == pytest.approx([-14 / 6])
 
 
 def test_what_counts_nothing_has_no_score() -> None:

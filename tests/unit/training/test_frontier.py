@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from agent_economy.config import Named
 from agent_economy.errors import EconomyError
 from agent_economy.runs.config import load_toml
+from agent_economy.runs.sweep import Job
 from agent_economy.training.frontier import (
     MENU,
     FrontierSettings,
@@ -44,13 +47,107 @@ def test_committed_frontiers_are_made_of_sound_cells(path: Path) -> None:
     for job in jobs:
         if "train" not in job.argv or job.name.startswith("many-"):
             continue
-        words = [word for word, flag in zip(job.argv[1:], job.argv, strict=False) if flag == "-s"]
-        made = load_toml(TrainSettings, None, words)  # what the cell's command line comes to
+        made = made_of(job)
         assert made.model == f"sweep/cells/teacher-{made.seed}"
         assert job.after == (f"teacher-{made.seed}",)
         method, budget, seed = job.name.rsplit("-", 2)
         assert (made.budget, made.seed) == (float(budget), int(seed))
         assert made.method == (settings.economy if method == "market" else MENU[method])
+
+
+def made_of(job: Job) -> TrainSettings:
+    """What a cell's command line comes to."""
+    words = [word for word, flag in zip(job.argv[1:], job.argv, strict=False) if flag == "-s"]
+    return load_toml(TrainSettings, None, words)
+
+
+def jobs_of(*wishes: str) -> dict[str, Job]:
+    settings = load_toml(FrontierSettings, None, ["task=stsb", "seeds=[0]", *wishes])
+    return {job.name: job for job in _jobs(settings, Path("sweep"))}
+
+
+def test_a_dense_reference_is_trained_for_as_long_as_what_it_is_compared_with() -> None:
+    rivals = 'rivals=["dense", "dense_on", "fisher_retrain"]'
+    wishes = [
+        "budgets=[0.4, 0.25, 0.15]",
+        rivals,
+        "train={epochs = 8}",
+        "many={budgets=[0.1, 0.9]}",
+    ]
+    jobs = jobs_of(*wishes, 'epochs={"0.25" = 16, "0.4" = 8}')
+    epochs = {n: made_of(j).epochs for n, j in jobs.items() if "train" in j.argv}
+    assert epochs == {
+        "dense-1-0": 8,
+        "dense_on-1-0": 8,
+        "dense_on-0.25-0": 16,
+        "market-0.4-0": 8,
+        "market-0.25-0": 16,
+        "market-0.15-0": 8,
+        "fisher_retrain-0.4-0": 8,
+        "fisher_retrain-0.25-0": 16,
+        "fisher_retrain-0.15-0": 8,
+        "many-0": 16,
+    }
+    assert made_of(jobs["dense_on-0.25-0"]).budget == 1.0
+    # Where no budget has the usual number, nobody needs a reference that does.
+    jobs = jobs_of("budgets=[0.25]", rivals, 'epochs={"0.25" = 16}')
+    assert "dense_on-0.25-0" in jobs and "dense_on-1-0" not in jobs
+    # And without any the cells are what they were.
+    plain = jobs_of("budgets=[0.25]", rivals)
+    assert "-s epochs" not in " ".join(plain["market-0.25-0"].argv) and "dense_on-1-0" in plain
+
+
+def test_the_model_for_many_budgets_is_the_economys_own() -> None:
+    wishes = ["budgets=[0.25]", "rivals=[]", "many={budgets = [0.2, 0.6]}"]
+    jobs = jobs_of(*wishes, 'economy={name = "posted", options = {rate = 0.1}}')
+    assert made_of(jobs["many-0"]).method == Named(
+        name="posted", options={"rate": 0.1, "budgets": [0.2, 0.6]}
+    )
+
+
+def test_test_rows_are_kept_from_teachers_and_cells_alike() -> None:
+    jobs = jobs_of("budgets=[0.25]", "rivals=[]", "test_share=0.1")
+    teacher = jobs["teacher-0"].argv
+    assert teacher[teacher.index("--test-share") + 1] == "0.1"
+    assert made_of(jobs["market-0.25-0"]).test_share == 0.1
+    plain = jobs_of("budgets=[0.25]", "rivals=[]")
+    assert not any("test" in word for job in plain.values() for word in job.argv)
+
+
+def test_a_decoders_frontier_needs_no_teacher() -> None:
+    settings = load_toml(
+        FrontierSettings, None, ["task=wikitext2", "seeds=[0]", "budgets=[0.5]", "rivals=[]"]
+    )
+    (job,) = _jobs(settings, Path("sweep"))
+    assert job.after == () and made_of(job).model == settings.dense.model
+
+
+def test_a_decoders_frontier_is_judged_by_perplexity(
+    tmp_path: Path, decoder: str, data: Path
+) -> None:
+    out = tmp_path / "sweep"
+    wishes = [
+        *("task=wikitext2", "seeds=[0]", "budgets=[0.5]", f"dense.model={decoder}"),
+        'rivals=["dense", "random"]',
+        "train={epochs = 2, block_size = 16, evidence = 16, batch_size = 16, learning_rate = 5e-3}",
+    ]
+    train_frontier(None, wishes, out, 1, data_dir=data)
+    verdicts = pd.read_parquet(out / "verdicts.parquet").set_index("rival")
+    assert set(verdicts["metric"]) == {"perplexity"}
+    # The dense model knows nothing yet; whoever was trained knows more, at half the FLOPs.
+    assert verdicts.loc["dense", "verdict"] == "win"
+    records = {
+        name: json.loads((out / "cells" / f"{name}-0" / "train.json").read_text())["score"]
+        for name in ("market-0.5", "dense-1", "random-0.5")
+    }
+    percents = 100 * np.log(records["dense-1"] / records["market-0.5"])
+    assert verdicts.loc["dense", "difference"] == pytest.approx(percents)
+    metrics = pd.read_parquet(out / "metrics.parquet").set_index(["method", "measure"])["value"]
+    assert metrics["market", "perplexity"] == pytest.approx(records["market-0.5"])
+    volumes = pd.read_parquet(out / "hypervolume.parquet").query("seed == -1").set_index("method")
+    spent = metrics["market", "flops_fraction"]
+    expected = (1 - spent) / records["market-0.5"]
+    assert volumes.loc["market", "value"] == pytest.approx(expected)
 
 
 def test_a_frontier_from_nothing_to_verdicts(tmp_path: Path, encoder: str, data: Path) -> None:
@@ -83,6 +180,10 @@ def test_a_frontier_from_nothing_to_verdicts(tmp_path: Path, encoder: str, data:
     assert (out / "cells" / "market-0.7-0" / "train.json").is_file()
 
 
+def late(budget: str) -> tuple[str, str]:
+    return "budgets=[0.25]", f'epochs={{"{budget}" = 16}}'
+
+
 def test_bad_settings_are_refused(tmp_path: Path) -> None:
     def refused(match: str, *wishes: str) -> None:
         with pytest.raises(EconomyError, match=match):
@@ -90,4 +191,6 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "s").exists()
 
     refused("unknown rival 'fisher_retran'.*'fisher_retrain'", 'rivals=["fisher_retran"]')
+    refused(r'epochs: "0.250" = 16; give .* of the budgets "0.25"', *late("0.250"))
+    refused(r'epochs: "1" = 16', *late("1"))
     refused("budgets: 1.5 is not between 0 and 1", "budgets=[1.5]")

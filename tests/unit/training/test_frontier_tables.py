@@ -47,6 +47,19 @@ def test_tables_are_written_and_read_back(sweep: Path, tables: Tables) -> None:
     assert len(tables["cells"]) == 3 * (4 * len(BUDGETS) + 2)
 
 
+def test_a_dense_model_trained_as_long_is_the_reference_at_its_budget(tmp_path: Path) -> None:
+    folder = make_frontier(tmp_path / "sweep", methods=["market", "dense_on"], budgets=[0.4, 0.25])
+    for seed in (0, 1, 2):
+        make_cell(folder, "dense_on", 0.25, seed)  # trained for as many epochs as others at 0.25
+    tables = collect(folder)
+    found = tables["verdicts"].query("rival == 'dense_on' and part == 'development'")
+    metrics = tables["metrics"].query("part == 'development' and measure == 'score'")
+    for budget, at in ((0.4, 1.0), (0.25, 0.25)):
+        own = metrics.query("method == 'dense_on' and budget_fraction == @at")["value"].mean()
+        assert one(found, budget_fraction=budget)["rival_score"] == pytest.approx(100 * own)
+    assert set(found["seeds"]) == {3}
+
+
 def test_the_same_cells_give_the_same_bytes(sweep: Path, tables: Tables) -> None:
     before = {path.name: path.read_bytes() for path in sweep.glob("*.parquet")}
     collect(sweep)
