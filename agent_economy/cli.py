@@ -24,7 +24,6 @@ REPORTS = "agent_economy.reports"
 
 # Typer may carry its own copy of click: take the base of usage errors from what typer shows.
 _UsageError: Any = typer.BadParameter.__base__
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     add_completion=False,
@@ -371,17 +370,33 @@ def compact(
         typer.echo(line)
 
 
-@app.command(context_settings=_PASS_ON)
-def dashboard() -> None:
-    """Open the live page (not there yet).
+@app.command()
+def dashboard(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A finished run folder or a scenario; default: MiniLM as it comes."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="Another TOML of the scenario.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="key=value of the live economy; repeats."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Of this machine; 0 takes a free one.")] = 8765,
+    browse: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = True,
+) -> None:
+    """Open the live page: watch an economy and steer it while it runs.
 
-    Example: agent-economy dashboard runs/first
+    Prints the page's address and serves it, on this machine alone, until Ctrl-C.
+
+    Example: agent-economy dashboard price_shock -s supply=0.3
     """
-    raise _not_yet("dashboard")
+    from agent_economy.dashboard.command import dashboard as serve
 
-
-def _not_yet(verb: str) -> EconomyError:
-    return EconomyError(f"`{verb}` is not there yet; `run`, `report` and `bench` are")
+    serve(target, config, setting or [], port=port, browse=browse, say=typer.echo)
 
 
 def _load(point: EntryPoint) -> Any:
