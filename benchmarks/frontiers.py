@@ -1,9 +1,10 @@
 """Frontiers: train what is left of one, and write down what it came to.
 
-``agent-economy bench frontier`` trains the STS-B frontier (or takes it up again) and prints its
-verdicts. ``python -m benchmarks.frontiers runs/frontier-stsb`` writes what a frontier's folder
-holds, finished or not, to ``benchmarks/results/<name>.json`` and into
-``benchmarks/frontier/Readme.md``.
+``agent-economy bench frontier`` trains the STS-B frontier (or takes it up again), times its models
+and prints its verdicts. ``python -m benchmarks.frontiers runs/frontier-stsb`` writes what a
+frontier's folder holds, finished or not, to ``benchmarks/results/<name>.json`` and into
+``benchmarks/frontier/Readme.md``; with ``--time`` it times models that were not timed yet and
+nothing else (``agent-economy report`` then draws scores against the clock).
 """
 
 from __future__ import annotations
@@ -32,7 +33,18 @@ def run(config: Path = CONFIG, out: Path = OUT) -> list[dict[str, Any]]:
     from agent_economy.training.frontier import train_frontier
 
     train_frontier(config, [], out, 1, resume=out.exists())
+    time_models(out)
     return _records(_verdicts(pd.read_parquet(out / "verdicts.parquet")))
+
+
+def time_models(folder: Path) -> int:
+    """Time the models of a frontier that were not timed yet, and put its tables together anew."""
+    from agent_economy.training.frontier_tables import collect
+    from agent_economy.training.frontier_timing import time_cells
+
+    count = len(time_cells(folder))
+    collect(folder)
+    return count
 
 
 def measured(folder: Path) -> dict[str, Any]:
@@ -112,7 +124,12 @@ def main(words: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="of `agent-economy train --frontier`")
-    result = measured(parser.parse_args(words).folder)
+    parser.add_argument("--time", action="store_true", help="time its models and do nothing else")
+    options = parser.parse_args(words)
+    if options.time:
+        print(f"{time_models(options.folder)} models timed")
+        return
+    result = measured(options.folder)
     table = markdown(result)
     text = json.dumps(result, indent=1) + "\n"
     write_atomic(RESULTS / f"frontier-{result['task']}.json", text)

@@ -51,7 +51,8 @@ def cell_of(page: str, rival: str, budget: int) -> str:
 
 
 def test_only_figures_of_its_own_are_shown(page: str) -> None:
-    assert [figure.name for figure in in_order("frontier")] == NAMES
+    names = [figure.name for figure in in_order("frontier")]
+    assert names == ["frontier", "frontier_latency", "frontier_attention"]
     assert not set(NAMES) & {figure.name for figure in in_order("scarcity")}
     assert "The frontier" in page and "Where the economy loses" not in page
     assert "No summary" not in page

@@ -1,0 +1,101 @@
+"""How long the cells of a frontier take: clock readings, kept apart from what they score.
+
+A cell's readings lie beside its model as ``timing.json``: what the fastest executor for its kind of
+allocation takes (compacted where a plan stands, routed where tokens are served differently), and
+the median over interleaved rounds of its time over the dense model's. A dense cell is compared with
+itself, which shows how far such a ratio can be trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agent_economy.runs.files import write_atomic
+from agent_economy.runs.manifest import environment, now
+from agent_economy.runs.reader import CELLS, COMPLETE
+from agent_economy.training.frontier_cells import DENSE, Cell, read_cells
+
+TIMING = "timing.json"
+TIMINGS = "timings"
+MEASURES = ("latency_ms_per_example", "latency_ratio_vs_dense")
+_COLUMNS = ["method", "budget_fraction", "seed", "executor", "measure", "value"]
+
+
+def time_cells(folder: Path, data_dir: Path | None = None, *, again: bool = False) -> list[Path]:
+    """Time every complete cell of a sweep that holds a model, on development rows.
+
+    Args:
+        folder: the sweep.
+        data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
+        again: also those that were timed before.
+
+    Returns:
+        What was written.
+    """
+    written = []
+    for cell in _complete(folder):
+        place = folder / CELLS / cell.name
+        if not (place / "economy.json").is_file() or (place / TIMING).is_file() > again:
+            continue
+        timed = _timed(place, cell, data_dir)
+        write_atomic(place / TIMING, json.dumps(timed, indent=2) + "\n")
+        written.append(place / TIMING)
+    return written
+
+
+def timings(folder: Path, cells: Iterable[Cell]) -> pd.DataFrame:
+    """The readings of all cells that were timed: cell, executor, measure, value."""
+    rows = []
+    for cell in cells:
+        path = folder / CELLS / cell.name / TIMING
+        if not path.is_file():
+            continue
+        found = json.loads(path.read_text("utf-8"))
+        rows += [
+            cell.key | {"executor": found["executor"], "measure": key, "value": float(found[key])}
+            for key in MEASURES
+        ]
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _complete(folder: Path) -> list[Cell]:
+    return [cell for cell in read_cells(folder) if cell.status == COMPLETE]
+
+
+def _timed(place: Path, cell: Cell, data_dir: Path | None) -> dict[str, Any]:
+    # Reading tables must not cost the import of torch.
+    import torch
+
+    from agent_economy.training.batches import encode_rows, row_limit
+    from agent_economy.training.classifier import load_for
+    from agent_economy.training.parts import load_part
+    from agent_economy.training.score import Runner, latency, runner, saved_economy
+
+    data = load_part(str(cell.record["task"]), "validation", data_dir)
+    loaded = load_for(str(place), data)
+    model: Any = loaded.model
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    economy = saved_economy(place, model)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limit = row_limit(
+        loaded.tokenizer, positions, data.sentences2 is not None, cell.record.get("max_tokens")
+    )
+    rows = encode_rows(loaded.tokenizer, data, limit)
+    executor = "routed" if economy.market.plan_YN is None else "compacted"
+    if cell.method in DENSE:
+        executor, fast = "dense", Runner(lambda batch: model(**batch))
+    else:
+        fast = runner(economy, executor)
+    ms, ratio = latency(economy, fast, rows)
+    return {
+        "executor": executor,
+        "latency_ms_per_example": ms,
+        "latency_ratio_vs_dense": ratio,
+        "date": now(),
+        **environment(),
+    }
