@@ -204,6 +204,9 @@ def finetune(
     hold_out: Annotated[
         float, typer.Option(help="Share of the training part kept apart, to choose settings on.")
     ] = 0.0,
+    test_share: Annotated[
+        float | None, typer.Option(help="Share that is never looked at, by a hash of its text.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Data folder; default: AGENT_ECONOMY_DATA, then the hub.")
     ] = None,
@@ -230,6 +233,7 @@ def finetune(
         seed=seed,
         limit=limit,
         hold_out=hold_out,
+        test_share=test_share,
     )
     record = make(settings, out, resume=resume, data_dir=data_dir)
     score = f"{record['metric']} {record['score']:.4f} on {record['n']} examples"
@@ -248,6 +252,10 @@ def train(
     ] = None,
     budget: Annotated[
         float | None, typer.Option(help="Agent FLOPs over the dense model's; default 0.25.")
+    ] = None,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(help="Instead: milliseconds of a forward (see `bench latency`)."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the examples; default 8.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything drawn; default 0.")] = None,
@@ -285,6 +293,7 @@ def train(
         "model": model,
         "method.name": method,
         "budget": budget,
+        "latency.budget_ms": budget_ms,
         "epochs": epochs,
         "seed": seed,
         "precision": precision,
@@ -301,7 +310,7 @@ def train(
 
     settings = load_toml(TrainSettings, config, overrides)
     record = make(settings, out, resume=resume, data_dir=data_dir)
-    (measured,) = record["parts"].values()
+    measured = next(iter(record["parts"].values()))
     score = f"{record['metric']} {record['score']:.4f} on {record['n']} examples"
     spend = f"{measured['flops_fraction']:.4f} of dense FLOPs"
     typer.echo(f"{out}  {settings.task}  {score} at {spend}")
@@ -318,6 +327,12 @@ def evaluate(
     budget: Annotated[
         float | None, typer.Option(help="Another budget than the one it was trained for.")
     ] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(help="The same in milliseconds of a forward.")
+    ] = None,
+    latencies: Annotated[
+        Path | None, typer.Option(help="Table; default: what `agent-economy bench latency` left.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Also leave record and tables there.")
@@ -333,7 +348,15 @@ def evaluate(
     from agent_economy.training.score import score_folder
 
     result = score_folder(
-        model_dir, task, file=file, executor=executor, budget=budget, data_dir=data_dir, out=out
+        model_dir,
+        task,
+        file=file,
+        executor=executor,
+        budget=budget,
+        budget_ms=budget_ms,
+        table=latencies,
+        data_dir=data_dir,
+        out=out,
     )
     if as_json:
         typer.echo(json.dumps(result))

@@ -183,8 +183,7 @@ def executed_share(receipt: Receipt) -> Tensor:
 def _share(receipt: Receipt, spends: list[Tensor]) -> Tensor:
     tariffs = receipt.tariffs
     asked = [
-        flops * tariff.mask_BL.sum()
-        for flops, tariff in zip(receipt.due_Y, tariffs, strict=True)
+        flops * tariff.mask_BL.sum() for flops, tariff in zip(receipt.due_Y, tariffs, strict=True)
     ]
     dense = torch.stack([tariff.dense_flops_BL.sum() for tariff in tariffs]).sum()
     spent = torch.stack([each.double() for each in (*spends, *asked)]).sum()
