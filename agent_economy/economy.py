@@ -261,6 +261,11 @@ class Economy(nn.Module):
         Raises:
             EconomyError: a policy learns from measured losses, and there is no utility.
         """
+        if self.adapter.present is not None:
+            raise EconomyError(
+                "agents that left a compacted model cannot be measured; calibrate the economy that "
+                "it was made of, then compact that"
+            )
         batches = list(batches)
         learners = [policy.name for policy in self.policies if policy.needs_ablations]
         if learners and utility is None:

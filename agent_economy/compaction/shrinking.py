@@ -40,9 +40,14 @@ def shrink(
 
     Raises:
         EconomyError: the plan does not fit; the adapter does not say where weights are sliced;
+            the model is compacted already;
             ``first_only`` on a decoder, of which the last token is read.
     """
     check_sliceable(adapter)
+    if adapter.present is not None:
+        raise EconomyError(
+            "this model was compacted already; compact the economy that it was made of"
+        )
     kept = kept_agents(plan_YN, adapter.shape, len(adapter.sites))
     model, config = adapter.model, compacted_config(adapter, kept, first_only=first_only)
     # The copy's modules all refer to the new config, as they do to the old one in the model.

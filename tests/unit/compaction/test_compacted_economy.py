@@ -113,6 +113,10 @@ def test_who_left_cannot_serve_and_is_muted() -> None:
     receipt = economy(**batch).receipt
     assert 0 < receipt.flops_fraction < 1 and receipt.spend_flops < receipt.dense_flops
     assert type(whole_model(small)) is type(masked.adapter.model)
+    with pytest.raises(EconomyError, match="compacted already"):
+        shrink(economy.adapter, plan_YN)
+    with pytest.raises(EconomyError, match="cannot be measured; calibrate the economy"):
+        economy.calibrate([batch], lambda output, batch, generator: output[0].sum())
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
