@@ -31,8 +31,9 @@ _READ_STEP = 4.0
 """Adam's step of a matrix that reads hidden states, times their width, over that of other gates."""
 
 #: FLOPs alone are scarce in training, and afterwards a score must not depend on how many forwards
-#: came before it: with wallets that run dry it would (see docs/training.md).
-_DEEP_POCKETS = WalletConfig(endowment_credits=1e15, income=Named(name="flat"))
+#: came before it: with wallets that run dry it would (see docs/training.md). A million is
+#: millions of forwards' payments, and leaves the books digits enough to show every one of them.
+_DEEP_POCKETS = WalletConfig(endowment_credits=1e6, income=Named(name="flat"))
 
 
 class PerToken(Method):
@@ -161,10 +162,11 @@ class PerToken(Method):
 
 
 def expected_share(receipt: Receipt) -> Tensor:
-    """What the gates of a forward come to over dense FLOPs, as far as they are open; float64.
+    """What the gates of a forward are charged over all agents' charge, as far as they are open.
 
     ``sum_tn gate_tn FLOPs_tn + sum_u max_t gate_tu FLOPs_u``, set-up as wide as its widest gate,
-    and the market's own. Differentiable where the gates are.
+    and the market's own; float64, differentiable where the gates are. (Milliseconds instead of
+    FLOPs where those are charged.)
     """
     clearings = [each for each in receipt.clearings if each is not None]
     return _share(receipt, [each.spend_flops.sum() for each in clearings])

@@ -45,7 +45,7 @@ def post_price(
     Args:
         economy: with the mechanism ``fixed_price``.
         batches: inputs of the model.
-        budget: agent FLOPs over dense ones.
+        budget: what agents are charged over what all of them would be.
         halvings: passes over the batches once two prices are found.
 
     Raises:

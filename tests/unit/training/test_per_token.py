@@ -192,6 +192,26 @@ def test_bidders_are_told_the_budget_of_the_batch(founded: Found) -> None:
     assert gradient.abs().max() > 0
 
 
+def test_wallets_are_deep_and_bind_once_somebody_empties_them(founded: Found) -> None:
+    method, inputs = founded()
+    method.begin(1.0, 0)
+    economy = method.economy()
+    wallet_A = economy.ledger.wallet_A.clone()
+    with torch.no_grad():
+        receipts = [economy(**inputs).receipt for _ in range(3)]
+        assert len({receipt.spend_flops for receipt in receipts}) == 1
+        # The books show what was paid, to the last forward.
+        paid_A, income_A = economy.population.payment_A, economy.population.income_A
+        assert (paid_A > 0).any()
+        expected_A = wallet_A + 3 * (income_A - paid_A)
+        torch.testing.assert_close(economy.ledger.wallet_A, expected_A, rtol=0, atol=1e-8)
+        assert float((economy.ledger.wallet_A - wallet_A).abs().max()) > 1e-6
+        economy.ledger.confiscate(economy.ledger.wallet_A - 0.5 * paid_A)
+        dry = economy(**inputs).receipt
+        assert dry.spend_flops < receipts[0].spend_flops
+        economy.ledger.check()
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
