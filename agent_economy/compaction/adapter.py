@@ -66,7 +66,8 @@ def whole_model(model: PreTrainedModel, kind: Any = None) -> PreTrainedModel:
     base._attn_implementation = config._attn_implementation
     if kind is not None:
         return kind.from_config(base)  # type: ignore[no-any-return]
-    return type(model).__mro__[1](base)  # type: ignore[call-arg]
+    whole: Any = type(model).__mro__[1]
+    return whole(base)  # type: ignore[no-any-return]
 
 
 class CompactedAdapter(Adapter):

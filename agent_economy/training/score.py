@@ -328,9 +328,10 @@ def latency(economy: Economy, fast: Runner, rows: Rows) -> tuple[float, float]:
     count = sum(len(batch["input_ids"]) for batch in taken)
     own, ratios = [], []
     # A compacted model is compared with its whole architecture, whose weights do not matter here.
-    dense = economy.model
+    dense: Any = economy.model
     if economy.adapter.present is not None:
-        dense = whole_model(economy.model).to(device).eval()
+        dense = whole_model(economy.model).eval()
+        dense.to(device)
     with economy.trying():
         for batch in taken:
             fast.settle(batch)
