@@ -31,7 +31,7 @@ class ShadingOrders(Figure):
         "all its bids, withholds tokens, or caps its bids near the price. VCG by agent charges "
         "what an agent's presence costs the others; bid by bid, as the mechanism does, each "
         "(agent, token) pays as if it were alone. Bands: 95 % bootstrap intervals over markets; "
-        "the lower edge stands for nothing. Dashed: a gain that falls with the square of N."
+        "the lower edge stands for nothing. Grey: a gain that falls with the square of N."
     )
     needs = ("shading",)
     place = 8
@@ -105,7 +105,8 @@ class ShadingOrders(Figure):
         line = line.sort_values("agents")
         middle = line.iloc[len(line) // 2]
         agents = line["agents"]
-        ax.plot(agents, middle["value"] * (agents / middle["agents"]) ** -2.0, **BELOW)
+        falling = middle["value"] * (agents / middle["agents"]) ** -2.0
+        ax.plot(agents, falling, label="as N⁻²", linewidth=1.2, **BELOW)
 
 
 def rule(mechanism: str, deviation: str, data: pd.DataFrame) -> str:

@@ -35,9 +35,13 @@ class ShadingOrdersTable(Figure):
     def draw(self, data: pd.DataFrame) -> Canvas:
         """The table."""
         rows = []
-        for (market, mechanism, deviation), part in data.groupby(
-            ["market", "mechanism", "deviation"], sort=False
-        ):
+        keys = ["mechanism", "deviation"]
+        parts = [
+            (market, *key, part)
+            for market, at in data.groupby("market", sort=False)
+            for key, part in at.groupby(keys, sort=False)
+        ]
+        for market, mechanism, deviation, part in parts:
             best, fixed = (
                 part[part["judged"] == judged].sort_values("agents") for judged in (BEST, FIXED)
             )
@@ -56,7 +60,7 @@ class ShadingOrdersTable(Figure):
                     _percent(fixed.iloc[-1]),
                 ]
             )
-        head = ["market", "rule", "order in N", "gain,\nfewest", "gain,\nmost", "mostly by"]
+        head = ["market", "rule", "order in N", "gain,\nfewest", "gain,\nmost", "most often\nbest"]
         return draw_table([*head, "one for all,\nmost"], rows, named=2)
 
 
@@ -64,5 +68,9 @@ def _percent(row: pd.Series) -> str:
     """``3.8 (2.8 to 4.8)``, two digits that count; nothing where it is rounding."""
     if abs(row["value"]) < NOTHING and not abs(row["high"]) >= NOTHING:
         return "0"
-    value, low, high = (f"{float(f'{100 * row[x]:.2g}'):g}" for x in ("value", "low", "high"))
+    value, low, high = (_digits(100 * row[name]) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
+
+
+def _digits(number: float) -> str:
+    return f"{number:.0f}" if abs(number) >= 10 else f"{float(f'{number:.2g}'):g}"
