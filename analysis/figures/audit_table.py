@@ -21,7 +21,8 @@ class AuditTable(Figure):
         "Spearman's rank correlation over agents. Served share, payment, rent (value served less "
         "payment) and wages come from the market; worth from silencing agents. Halves: how well "
         "Shapley values agree with themselves on other orders, which bounds what anything can "
-        "reach. In brackets: 95 % bootstrap intervals over texts."
+        "reach. In brackets: 95 % bootstrap intervals over texts; resampling them adds noise, "
+        "which lowers a correlation, so intervals lean low and may end below the number itself."
     )
     needs = ("audit",)
     place = 11

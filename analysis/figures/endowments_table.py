@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from agent_economy.runs.reader import Run
+from analysis.endowments import ALL
 from analysis.figures.base import Figure
 from analysis.figures.endowments import Endowments
 from analysis.laboratory import told
@@ -32,7 +33,8 @@ class EndowmentsTable(Figure):
 
     def data(self, run: Run) -> pd.DataFrame:
         """Those of the figure above."""
-        return Endowments().data(run)
+        data = Endowments().data(run)
+        return data[data["endowment"] != ALL]
 
     def draw(self, data: pd.DataFrame) -> Canvas:
         """The table."""

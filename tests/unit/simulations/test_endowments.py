@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -93,6 +94,19 @@ def test_extra_loss_is_against_equal_wallets_on_the_same_texts(run: Run) -> None
         assert extra == pytest.approx(losses["pareto 1.2"] - losses["equal"])
     start = found["mean"].xs("gini_start", level="measure")
     assert (start["equal"] == 0).all() and (start["pareto 1.2"] > 0.3).all()
+
+
+def test_slopes_and_incomes_by_hand(run: Run) -> None:
+    table = run.table("endowment_steps")
+    found = compared(table).query("endowment == 'all'").set_index(["income", "measure"])["mean"]
+    start = table[table.step == 0].groupby(["income", "seed", "endowment"]).gini_wealth.mean()
+    loss = table.groupby(["income", "seed", "endowment"]).loss.mean()
+    for income in ("revenue", "flat"):
+        slopes = [np.polyfit(start[income, seed], loss[income, seed], 1)[0] / 10 for seed in (0, 1)]
+        assert found[income, "slope"] == pytest.approx(np.mean(slopes))
+    beyond = loss["flat"].mean() - loss["revenue"].mean()
+    assert found["flat", "beyond_revenue"] == pytest.approx(beyond)
+    assert ("revenue", "beyond_revenue") not in found
 
 
 def test_same_seed_same_bytes(run: Run, config: EndowmentsConfig, tmp_path: Path) -> None:
