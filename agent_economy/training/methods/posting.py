@@ -17,6 +17,10 @@ POSTING_ROWS = 2048
 """Training rows that a last price is set on: it has to hold on others to half a percent."""
 
 
+_FAR = 200.0
+"""A step of the price's logarithm that leads nowhere, well before exponentials overflow."""
+
+
 def post(economy: Economy, price: float | Tensor) -> None:
     """Let a price stand in every layer, credits per GFLOP."""
     price = torch.as_tensor(price, dtype=torch.float64, device=economy.population.device)
@@ -57,16 +61,18 @@ def post_price(
         return spend_share(economy, batches) > budget
 
     low = high = math.log(float(economy.market.states[0]["price"]))
+    if economy.market.budget_fraction >= 1:
+        return math.exp(high)  # no market is run at full supply, whatever the price
     step = 0.2
     while overspends(high):
         low, high, step = high, high + step, step * 2
-        if step > 1e3:
+        if step > _FAR:
             raise EconomyError(
                 f"no price keeps spend to {budget:g} of dense FLOPs; give a larger --budget"
             )
     while low == high or not overspends(low):
         low, high, step = low - step, low, step * 2
-        if step > 1e3:
+        if step > _FAR:
             break  # everything is bought at any price
     for _ in range(halvings):
         middle = (low + high) / 2

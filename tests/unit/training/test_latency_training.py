@@ -98,6 +98,15 @@ def test_a_model_trained_for_flops_clears_milliseconds(
         score_folder(tmp_path / "m", "stsb", budget=0.5, budget_ms=2.0, table=table, data_dir=data)
 
 
+def test_a_budget_that_the_dense_model_keeps_buys_everything(
+    tmp_path: Path, teacher: str, data: Path, table: Path
+) -> None:
+    latency = {"table": str(table), "budget_ms": 99.0}
+    made = settings(teacher, "posted", latency=latency, epochs=1)
+    record = train(made, tmp_path / "m", data_dir=data)
+    assert record["budget_fraction"] == record["spend_fraction"] == 1
+
+
 def test_bad_input_of_the_command_line(
     tmp_path: Path, teacher: str, table: Path, data: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
