@@ -1,4 +1,4 @@
-"""Who is left in business, step by step, and what the survivors are worth."""
+"""Who is left in business, step by step, and what that costs the model."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ class EntryExit(Figure):
         """Lines over steps."""
         supplies = list(dict.fromkeys(data["supply"]))
         canvas, axes = panels(rows=2, columns=len(supplies), height_in=2.5, share_y="row")
-        data = data.assign(name=data["income"] + " income, entry: " + data["entry"])
-        colour = colours(data["name"])
+        colour = colours(data["income"])
+        looks = dict(zip(dict.fromkeys(data["entry"]), ("-", (0, (4, 1.5)), ":"), strict=False))
         for column, supply in enumerate(supplies):
             part = data[data["supply"] == supply]
             for row, (quantity, label) in enumerate(_QUANTITIES.items()):
                 ax = axes[row, column]
-                for name, line in part.groupby("name", sort=False):
-                    ax.plot(line["step"], line[quantity], color=colour[name], label=name)
+                for (income, entry), line in part.groupby(["income", "entry"], sort=False):
+                    look = {"color": colour[income], "linestyle": looks[entry]}
+                    label = f"{income} income, entry: {entry}"
+                    ax.plot(line["step"], line[quantity], label=label, **look)
                 if row == 0:
                     ax.axhline(supply, color="black", linestyle=":", linewidth=1)
                     ax.set_title(f"{percent(supply)} supply")

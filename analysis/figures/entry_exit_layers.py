@@ -12,6 +12,9 @@ from analysis.laboratory import colours
 from analysis.lines import legend_below, panels
 from analysis.style import percent, percentages
 
+#: An economy that keeps this share of its agents has no structure to speak of.
+_HARDLY = 0.95
+
 
 class EntryExitLayers(Figure):
     """One column per supply and rule of income, heads above, blocks below."""
@@ -21,7 +24,7 @@ class EntryExitLayers(Figure):
     question = (
         "Which layers keep their agents? The share of each layer's heads (above) and blocks "
         "(below) that is left in business, and that masks of the same cost keep. Means over seeds, "
-        "under the first rule of entry."
+        "under the first rule of entry; economies that lost hardly anybody are left out."
     )
     needs = ("entry_agents",)
     place = 11
@@ -32,12 +35,12 @@ class EntryExitLayers(Figure):
         table = run.table("entry_agents")
         if table.empty:
             raise Missing("the run judged no structure")
-        return by_layer(table)
+        return by_layer(table[table["entry"] == table["entry"].iloc[0]])
 
     def draw(self, data: pd.DataFrame) -> Canvas:
         """Lines over layers."""
-        data = data[data["entry"] == data["entry"].iloc[0]]
-        economies = list(data[KEYS].drop_duplicates().itertuples(index=False))
+        kept = data[data["structure"] == SURVIVORS].groupby(KEYS, sort=False)["kept"].mean()
+        economies = list(kept[kept < _HARDLY].index) or list(kept.index)
         canvas, axes = panels(rows=2, columns=len(economies), height_in=2.1, share_y=True)
         colour = colours(data["structure"])
         for column, (supply, income, entry) in enumerate(economies):
