@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError
@@ -292,6 +294,44 @@ def test_held_out_rows_are_scored_and_not_trained_on(
     assert record["examples"] == {"train": 72, "selection": 18, "development": 36}
     # Who chooses on the rows kept apart is not shown the others.
     assert list(record["parts"]) == ["selection"] and record["n"] == 18
+
+
+class Watched(TorchDispatchMode):
+    """Names the functions of this project that ask for a tensor's value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asking: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            stack = traceback.extract_stack(limit=8)[:-1]
+            # Above this function torch's own wrappers of it.
+            wrappers = ("_compile.py", "eval_frame.py", "_python_dispatch.py")
+            caller = [each for each in stack if not each.filename.endswith(wrappers)][-1]
+            if "agent_economy" in caller.filename:
+                self.asking.append(f"{Path(caller.filename).name}: {caller.name}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["market", "l0", "posted"])
+def test_a_step_does_not_wait_for_the_device(
+    tmp_path: Path, teacher: str, data: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Values are asked for on a CPU alone (``nowhere``), or of row lengths, which stay there."""
+    real, watched = loop.make_step, Watched()
+
+    def watching(*arguments: Any) -> Any:
+        with watched:
+            return real(*arguments)
+
+    monkeypatch.setattr(loop, "make_step", watching)
+    train(settings(teacher, method, epochs=1), tmp_path / "m", data_dir=data)
+    allowed = {"goods.py: nowhere", "batches.py: batch", "bench.py: standing"}
+    assert set(watched.asking) - allowed == set()
+    assert "batches.py: batch" in watched.asking, "somebody was watching"
 
 
 @pytest.mark.parametrize("readings", [Readings, Late])
