@@ -48,8 +48,8 @@ class EntryExit(Figure):
                 ax = axes[row, column]
                 for (income, entry), line in part.groupby(["income", "entry"], sort=False):
                     look = {"color": colour[income], "linestyle": looks[entry]}
-                    label = f"{income} income, entry: {entry}"
-                    ax.plot(line["step"], line[quantity], label=label, **look)
+                    look["label"] = f"{income} income, entry: {entry}"
+                    ax.plot(line["step"], line[quantity], **look)
                 if row == 0:
                     ax.axhline(supply, color="black", linestyle=":", linewidth=1)
                     ax.set_title(f"{percent(supply)} supply")
