@@ -16,8 +16,9 @@ def envy_BN(
     """What each agent would gain by the best bundle of another agent of its kind and layer.
 
     ``max(0, max_j (v_i . x_j - p_j) - (v_i . x_i - p_i)) / sum_t v_it`` over the agents ``j`` that
-    cost the same as ``i``, so that ``i`` could use ``j``'s FLOPs (Foley 1967; with money, Varian
-    1974). 0: nobody envies; 1: an agent without anything would like to be served free and whole.
+    cost the same as ``i``, so that ``i`` could use ``j``'s FLOPs (Foley 1967; with money, Alkan,
+    Demange and Gale 1991). 0: nobody envies; 1: an agent without anything would like to be served
+    free and whole.
 
     Args:
         value_BLN: what each token is worth to each agent.
