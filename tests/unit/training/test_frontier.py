@@ -161,6 +161,7 @@ def test_a_frontier_from_nothing_to_verdicts(tmp_path: Path, encoder: str, data:
         "dense.epochs=4",
         "dense.learning_rate=3e-3",
         "many={budgets = [0.3, 0.8]}",
+        "test_share=0.3",
         "train={epochs = 1, block_size = 16, evidence = 16, batch_size = 16}",
     ]
     train_frontier(None, wishes, out, 2, data_dir=data)
@@ -173,6 +174,12 @@ def test_a_frontier_from_nothing_to_verdicts(tmp_path: Path, encoder: str, data:
     # One model stands in the tables at every budget; a rival for the verdicts like any other.
     many = verdicts[(verdicts["rival"] == "market_many") & (verdicts["part"] == "development")]
     assert list(many["budget_fraction"]) == [0.5] and many["verdict"].item() != "not run"
+    # Rows that nobody looked at are judged beside, the same ones for all.
+    unseen = verdicts[(verdicts["part"] == "test") & (verdicts["verdict"] != "not run")]
+    assert set(unseen["rival"]) == {"dense", "market_many"}
+    rows = pd.read_parquet(out / "predictions.parquet").query("part == 'test'")
+    known = rows.groupby(["method", "budget_fraction"])["label"].apply(tuple)
+    assert len(known) == 3 and len(set(known)) == 1 and len(known.iloc[0]) < 45
     # It may grow, and what is done is not done again.
     before = (out / "cells" / "market-0.5-0" / "train.json").read_bytes()
     train_frontier(None, [*wishes, "budgets=[0.5, 0.7]"], out, 2, resume=True, data_dir=data)
