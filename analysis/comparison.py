@@ -28,11 +28,16 @@ class Setting(NamedTuple):
 
     Attributes:
         key: dotted.
-        values: one per run, as TOML would say it.
+        values: one per run, as JSON says it.
     """
 
     key: str
     values: list[str]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all configs have it."""
+        return _ABSENT not in self.values
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def same_texts(one: Run, other: Run) -> bool:
 
 def _beside(first: Run, run: Run, name: str) -> Beside:
     same = same_texts(first, run)
-    tables = [table for table in first.tables if table in run.tables and table not in LEFT_OUT]
+    tables = [table for table in _in_order(first) if table in run.tables]
     parts = [
         compared(first.table(table), run.table(table), same_texts=same).assign(table=table)
         for table in tables
@@ -200,9 +205,7 @@ def _overall(first: Run, run: Run) -> Iterator[dict[str, str]]:
 def _means(run: Run) -> dict[str, tuple[str, Interval, str]]:
     """Every measure of a run: its table, its mean over everything, and the range of its cells."""
     found: dict[str, tuple[str, Interval, str]] = {}
-    for table in run.tables:
-        if table in LEFT_OUT:
-            continue
+    for table in _in_order(run):
         cells: dict[str, list[pd.DataFrame]] = {}
         for _, measure, values in values_of(run.table(table)):
             cells.setdefault(measure, []).append(values)
@@ -214,6 +217,11 @@ def _means(run: Run) -> dict[str, tuple[str, Interval, str]]:
             spread = f"{number(min(own))} to {number(max(own))}"
             found[measure] = table, bootstrap(whole), spread
     return found
+
+
+def _in_order(run: Run) -> list[str]:
+    """The tables to compare, the study's metrics first."""
+    return sorted(set(run.tables) - set(LEFT_OUT), key=lambda table: (table != "metrics", table))
 
 
 def _only(first: Run, run: Run, tables: list[str]) -> Iterator[str]:
@@ -249,8 +257,10 @@ def _flat(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
         for name, value in tree.items():
             yield from _flat(value, f"{key}.{name}" if key else str(name))
     elif isinstance(tree, list) and tree and all(isinstance(each, dict) for each in tree):
+        names = [str(each.get("name", place)) for place, each in enumerate(tree)]
+        unique = len(set(names)) == len(names)
         for place, each in enumerate(tree):
-            yield from _flat(each, f"{key}[{each.get('name', place)}]")
+            yield from _flat(each, f"{key}[{names[place] if unique else place}]")
     else:
         text = dumps(tree, ensure_ascii=False, default=str)
         yield key, text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -16,6 +16,8 @@ _REPLICATES = ("step", "row", "example")
 """What a seed is measured on, over and over; the first that a table has."""
 _NAMES = ("metric", "measure")
 """Columns that name what stands in ``value``."""
+_NO_MEASURES = ("layer", "agent", "row", "step", "token", "tokens", "text", "prediction", "label")
+"""Numbers that say where, or what one example is, and mean nothing on average."""
 _VALUE, _UNIT, _MEASURE = "value", "unit", "measure"
 _COLUMNS = ["group", _MEASURE, *(f"{who}_{part}" for who in ("one", "other", "difference")
             for part in ("mean", "low", "high")), "pairs"]  # fmt: skip
@@ -60,7 +62,8 @@ def layout(table: pd.DataFrame) -> Layout | None:
         return None
     rest = [column for column in free if column not in keys]
     name = next((column for column in _NAMES if column in free and _VALUE in rest), None)
-    values = [_VALUE] if name else [c for c in rest if is_numeric_dtype(table[c])]
+    measured = [c for c in rest if is_numeric_dtype(table[c]) and c not in _NO_MEASURES]
+    values = [_VALUE] if name else measured
     told = [c for c in keys if c not in cell and not is_numeric_dtype(table[c]) and c != name]
     replicate = next((column for column in _REPLICATES if column in keys), None)
     return Layout(cell, [*cell, *told], replicate, name, values)

@@ -4,16 +4,19 @@ A Mesa model's step as the laboratory runs it: MiniLM, 4 texts of up to 32 token
 half the compute on offer; one step is a forward with its market, the settlement of wallets, Mesa's
 own step and the rows that a study records. Every round times all candidates once, in turn.
 
-    python -m benchmarks.step
+    python -m benchmarks.step          # wall clock, as many threads as torch takes: a quiet machine
+    python -m benchmarks.step --cpu    # CPU time of one thread: a busy one
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import repeat
 from typing import Any
 
@@ -34,7 +37,8 @@ from simulations.model import EconomyModel
 
 TARGET = 0.10
 """The share of a step that may be spent outside the transformer."""
-SHAPES = ((4, 32), (8, 128))
+SHAPES = {(4, 32): 40, (8, 128): 12}
+"""Rows and tokens a row of a batch, and rounds."""
 MARKETS = {
     "uniform_price": MechanismConfig(),
     "uniform_price, forward": MechanismConfig(timing="forward"),
@@ -96,13 +100,13 @@ class Bench:
             self.record.take()
 
 
-def rows(*, rounds: int = 40, shapes: tuple[tuple[int, int], ...] = SHAPES) -> list[Row]:
+def rows(*, shapes: dict[tuple[int, int], int] = SHAPES) -> list[Row]:
     """Every market at every shape: medians of a step and its parts, shares of the step."""
     loaded = load("minilm")
     texts = sample_texts("python-docs", 40, 0)
     encoded = encode(loaded.tokenizer, texts, max(length for _, length in shapes), 512)
     table = []
-    for batch_rows, length in shapes:
+    for (batch_rows, length), rounds in shapes.items():
         batch = {key: value[:batch_rows, :length] for key, value in encoded.items()}
         calibration = {key: value[-16:, :length] for key, value in encoded.items()}
 
@@ -119,7 +123,7 @@ def rows(*, rounds: int = 40, shapes: tuple[tuple[int, int], ...] = SHAPES) -> l
         dense_ms = statistics.median(readings["dense"])
         for name, bench in benches.items():
             table.append(
-                {"shape": f"{batch_rows} x {length}", "market": name}
+                {"shape": f"{batch_rows} x {length}", "market": name, "rounds": rounds}
                 | _told({k: each[warm_up:] for k, each in bench.readings.items()}, dense_ms)
             )
     return table
@@ -163,18 +167,35 @@ def _told(readings: dict[str, list[float]], dense_ms: float) -> Row:
     }
 
 
+@contextmanager
+def _cpu_clock() -> Iterator[None]:
+    """Every clock here and in the market reads the process's CPU time, for what one thread does."""
+    clock, threads = time.perf_counter, torch.get_num_threads()
+    time.perf_counter = time.process_time
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        time.perf_counter = clock
+        torch.set_num_threads(threads)
+
+
 def main() -> None:
-    """Measure and write ``benchmarks/results/step.json``."""
+    """Measure and write ``benchmarks/results/step.json`` (``step-cpu.json``)."""
     from agent_economy.runs.manifest import environment, now
 
+    cpu = "--cpu" in sys.argv[1:]
+    with _cpu_clock() if cpu else nullcontext():
+        table, threads = rows(), torch.get_num_threads()
     result = {
-        "command": "python -m benchmarks.step",
+        "command": "python -m benchmarks.step" + " --cpu" * cpu,
         "date": now(),
         **environment(),
-        "threads": torch.get_num_threads(),
-        "rows": rows(),
+        "threads": threads,
+        "clock": "CPU time of one thread" if cpu else "wall",
+        "rows": table,
     }
-    (RESULTS / "step.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    (RESULTS / f"step{'-cpu' * cpu}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     for row in result["rows"]:
         print(row)
 

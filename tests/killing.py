@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# What is slow to import is imported once; children are forked from a server that did no more.
+_CONTEXT.set_forkserver_preload(["agent_economy.economy", "agent_economy.zoo", "pandas"])
 
 
 def command(scenario: str, folder: Path, *more: str) -> list[str]:
-    """What a user types."""
-    return [sys.executable, "-m", "agent_economy", "run", scenario, "-o", str(folder), *more]
+    """What a user types after ``agent-economy``."""
+    return ["run", scenario, "-o", str(folder), *more]
 
 
 def settings(**values: str) -> list[str]:
@@ -22,28 +26,43 @@ def settings(**values: str) -> list[str]:
     return [word for key, value in values.items() for word in ("-s", f"{key}={value}")]
 
 
-def run(words: Sequence[str]) -> None:
-    """Run to the end; what went wrong is said."""
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def run(words: Sequence[str], log: Path) -> None:
+    """Run the command line to the end; what went wrong is said."""
+    process = _start(words, log)
+    process.join()
+    assert process.exitcode == 0, log.read_text()
 
 
-def kill_after_a_cell(words: Sequence[str], folder: Path, seconds: float = 600.0) -> int:
+def kill_after_a_cell(words: Sequence[str], folder: Path, log: Path, seconds: float = 900.0) -> int:
     """Start a run and kill it, by SIGKILL, once a cell is stored; returns how many were by then."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = _start(words, log)
     done, until = folder / "parts" / "done", time.monotonic() + seconds
     try:
         while not (done.is_dir() and any(done.glob("[0-9]*"))):
-            code = process.poll()
-            assert code is None, f"ended with {code} before a kill: {process.communicate()[1]}"
+            assert process.exitcode is None, f"ended before a kill: {log.read_text()}"
             assert time.monotonic() < until, "no cell was stored in time"
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
     finally:
         process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     return len(list(done.glob("[0-9]*")))
+
+
+def _start(words: Sequence[str], log: Path) -> ForkServerProcess:
+    process = _CONTEXT.Process(target=_main, args=(list(words), str(log)))
+    process.start()
+    return process
+
+
+def _main(words: list[str], log: str) -> None:
+    """A child's whole life: the command line, what it says in a file."""
+    from agent_economy.cli import main
+
+    with open(log, "ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    main(words)
 
 
 def tables(folder: Path) -> dict[str, bytes]:

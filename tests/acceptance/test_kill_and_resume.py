@@ -61,11 +61,12 @@ def test_no_scenario_is_left_out() -> None:
 @pytest.mark.parametrize("scenario", sorted(SMALL))
 def test_killed_and_resumed(scenario: str, tmp_path: Path) -> None:
     small = settings(**SMALL[scenario])
-    run(command(scenario, tmp_path / "whole", *small))
+    log = tmp_path / "said"
+    run(command(scenario, tmp_path / "whole", *small), log)
     folder = tmp_path / "killed"
-    done = kill_after_a_cell(command(scenario, folder, *small), folder)
+    done = kill_after_a_cell(command(scenario, folder, *small), folder, log)
     assert not list(folder.glob("*.parquet"))  # no table before the last cell
-    run(command(scenario, folder, "--resume"))
+    run(command(scenario, folder, "--resume"), log)
     assert tables(folder) == tables(tmp_path / "whole") != {}
     said = messages(folder)
     (resumed,) = [line for line in said if line["message"] == "resume"]
