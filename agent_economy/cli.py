@@ -333,6 +333,9 @@ def evaluate(
     latencies: Annotated[
         Path | None, typer.Option(help="Table; default: what `agent-economy bench latency` left.")
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time compacted and dense with torch.compile.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Also leave record and tables there.")
@@ -355,6 +358,7 @@ def evaluate(
         budget=budget,
         budget_ms=budget_ms,
         table=latencies,
+        compiled=compiled,
         data_dir=data_dir,
         out=out,
     )

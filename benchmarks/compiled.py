@@ -1,4 +1,4 @@
-"""Whether ``torch.compile`` helps executors: the compacted encoder, and routed neuron blocks.
+"""Whether ``torch.compile`` helps: dense and compacted encoders, and routed neuron blocks.
 
     python -m benchmarks.compiled            two layers of MiniLM's shape; prints only
 
@@ -43,19 +43,19 @@ def main(words: list[str] | None = None) -> None:
 def _encoder(layers: int) -> None:
     adapter = encoder("minilm", num_hidden_layers=layers)
     plan_YN, _ = random_plan(adapter, BATCHES[0].length, BUDGET)
-    small = shrink(adapter, plan_YN).eval()
-    compiled = torch.compile(small)
-    for batch in BATCHES:
-        given = inputs(adapter, batch)
-        seconds = _first(lambda given=given: compiled(**given))
-        apart = float((compiled(**given)[0] - small(**given)[0]).abs().max())
-        _compare(
-            f"compacted, {batch.name}",
-            lambda given=given: small(**given),
-            lambda given=given: compiled(**given),
-            repeat=max(1, 256 // (batch.rows * batch.length)),
-            more=f"first call {seconds:.0f} s, difference {apart:.0e}",
-        )
+    for name, model in {"dense": adapter.model, "compacted": shrink(adapter, plan_YN)}.items():
+        compiled = torch.compile(model.eval())
+        for batch in BATCHES:
+            given = inputs(adapter, batch)
+            seconds = _first(lambda run=compiled, given=given: run(**given))
+            apart = float((compiled(**given)[0] - model(**given)[0]).abs().max())
+            _compare(
+                f"{name}, {batch.name}",
+                lambda run=model, given=given: run(**given),
+                lambda run=compiled, given=given: run(**given),
+                repeat=max(1, 256 // (batch.rows * batch.length)),
+                more=f"first call {seconds:.0f} s, difference {apart:.0e}",
+            )
 
 
 def _blocks(batch: Batch) -> None:

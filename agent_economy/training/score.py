@@ -59,6 +59,7 @@ def score_folder(
     budget: float | None = None,
     budget_ms: float | None = None,
     table: Path | None = None,
+    compiled: bool = False,
     data_dir: Path | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def score_folder(
             length, or of whatever size the model was trained for milliseconds at.
         table: measured latencies, for a model that was trained for FLOPs; None: what
             `agent-economy bench latency` left.
+        compiled: time the compacted and the dense model as ``torch.compile`` makes them.
         data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
         out: leave the record and the tables of a training's folder there, so that a frontier can
             hold one model at many budgets.
@@ -89,6 +91,8 @@ def score_folder(
     """
     if executor not in EXECUTORS:
         raise unknown("executor", executor, EXECUTORS)
+    if compiled and executor != "compacted":
+        raise EconomyError("--compile is for --executor compacted; add that or leave it out")
     kept = _kept_apart(model_dir, task)
     if file:
         parts = {DEVELOPMENT: read_part(task, file)}
@@ -126,7 +130,7 @@ def score_folder(
     result = next(iter(found.values()))[0]
     if out is not None:
         _write(out, task, found)
-    ms, ratio = latency(economy, runner(economy, executor), rows)
+    ms, ratio = latency(economy, runner(economy, executor, compiled=compiled), rows)
     keys = ("metric", "score", "n", "flops_per_token", "flops_fraction")
     clock = ("agents_ms_per_example", "agents_ms_fraction")
     return {
@@ -269,10 +273,11 @@ class Runner:
     Args:
         run: a forward.
         settle: runs a batch until nothing is left to be found out about such batches.
+        compiled: whether ``torch.compile`` made it, so that it is compared with its like.
     """
 
-    def __init__(self, run: Run, settle: Run | None = None) -> None:
-        self.run, self._settle = run, settle
+    def __init__(self, run: Run, settle: Run | None = None, *, compiled: bool = False) -> None:
+        self.run, self._settle, self.compiled = run, settle, compiled
 
     def settle(self, batch: dict[str, Any]) -> None:
         """See the class."""
@@ -280,7 +285,23 @@ class Runner:
             self._settle(batch)
 
 
-def runner(economy: Economy, name: str) -> Runner:
+def compiled_runner(model: Any) -> Runner:
+    """A model as ``torch.compile`` makes it, for batches of any size."""
+    fast = torch.compile(model, dynamic=True)
+
+    def settle(batch: dict[str, Any]) -> Any:
+        try:
+            return fast(**batch)
+        except RuntimeError as error:  # dynamo's own errors, a missing C++ compiler among them
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EconomyError(
+                f"torch.compile failed here ({first}); leave --compile out"
+            ) from error
+
+    return Runner(lambda batch: fast(**batch), settle, compiled=True)
+
+
+def runner(economy: Economy, name: str, *, compiled: bool = False) -> Runner:
     """What runs a batch by an executor.
 
     Raises:
@@ -292,14 +313,14 @@ def runner(economy: Economy, name: str) -> Runner:
         plan_YN, market = economy.market.plan_YN, economy.market
         if economy.adapter.present is not None and market.budget_fraction == 1:
             model: Any = economy.model  # compacted already, and nobody trades in it
-            return Runner(lambda batch: model(**batch))
+            return compiled_runner(model) if compiled else Runner(lambda batch: model(**batch))
         if plan_YN is None:
             raise EconomyError(
                 "this model's allocation is not static, so it cannot run compacted; pass "
                 "--executor routed, or compact it with `agent-economy compact --calibrate`"
             )
         small = shrink(economy.adapter, plan_YN, first_only=economy.market.reading.pooled).eval()
-        return Runner(lambda batch: small(**batch))
+        return compiled_runner(small) if compiled else Runner(lambda batch: small(**batch))
     if name == "routed":
         from agent_economy.executors.routed import RoutedExecutor
 
@@ -332,11 +353,13 @@ def latency(economy: Economy, fast: Runner, rows: Rows) -> tuple[float, float]:
     if economy.adapter.present is not None:
         dense = whole_model(economy.model).eval()
         dense.to(device)
+    other = compiled_runner(dense) if fast.compiled else Runner(lambda batch: dense(**batch))
     with economy.trying():
         for batch in taken:
             fast.settle(batch)
+            other.settle(batch)
         for _ in range(_ROUNDS + 1):
-            runs = (fast.run, lambda batch: dense(**batch))
+            runs = (fast.run, other.run)
             times = [_seconds(run, taken, device) for run in runs]
             own.append(times[0] / count * 1e3)
             ratios.append(times[0] / times[1])

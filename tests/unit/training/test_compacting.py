@@ -50,6 +50,36 @@ def test_a_static_plan_compacted_scores_the_same(tmp_path: Path, teacher: str, d
     assert small["latency_ratio_vs_dense"] > 0
 
 
+def test_compiled_models_are_timed_against_a_compiled_dense_one(
+    tmp_path: Path, teacher: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(teacher, tmp_path / "m", data, "market", epochs=1)
+    given: list[str] = []
+
+    def compiling(model: Any, *, dynamic: bool) -> Any:
+        given.append(type(model).__name__)
+        assert dynamic
+        return model
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    place = tmp_path / "m"
+    found = score_folder(place, "stsb", executor="compacted", compiled=True, data_dir=data)
+    assert found["latency_ratio_vs_dense"] > 0
+    assert given == ["CompactedBertForSequenceClassification", "BertForSequenceClassification"]
+
+    def failing(model: Any, *, dynamic: bool) -> Any:
+        def run(**batch: Any) -> None:
+            raise RuntimeError("no C++ compiler\nand more")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(EconomyError, match=r"\(no C\+\+ compiler\); leave --compile out"):
+        score_folder(place, "stsb", executor="compacted", compiled=True, data_dir=data)
+    with pytest.raises(EconomyError, match="--compile is for --executor compacted"):
+        score_folder(place, "stsb", compiled=True, data_dir=data)
+
+
 @torch.no_grad()
 def test_what_never_trades_leaves_and_the_rest_is_routed(
     tmp_path: Path, teacher: str, data: Path
