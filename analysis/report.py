@@ -128,8 +128,13 @@ def _beside(sections: list[Section]) -> list[tuple[str, str, list[tuple[str, Pla
 
 
 def _compared(comparison: Comparison) -> pd.DataFrame:
-    frames = [other.frame.assign(run=other.name) for other in comparison.others]
-    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+    frames = [
+        (other.frame if len(other.frame) else pd.json_normalize(other.overall)).assign(
+            run=other.name
+        )
+        for other in comparison.others
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _section(run: Run, name: str) -> Section:

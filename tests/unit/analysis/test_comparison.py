@@ -144,6 +144,8 @@ def test_other_scenarios_are_told_side_by_side(
     assert loss["one"]["mean"] == f"{first:.3f}"
     assert loss["other"]["mean"] == f"{table.loss.mean():.3f}"
     assert "share no cell" in write_report([pair[0], folder]).read_text()
+    kept = pd.read_csv(pair[0] / "figures" / "comparison.csv").set_index("measure")
+    assert kept.loc["loss", "one.mean"] == pytest.approx(first, abs=1e-3)
 
 
 def test_figures_of_both_stand_next_to_each_other(
