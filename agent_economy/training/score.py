@@ -287,7 +287,7 @@ class Runner:
 
 def compiled_runner(model: Any) -> Runner:
     """A model as ``torch.compile`` makes it, for batches of any size."""
-    fast = torch.compile(model, dynamic=True)
+    fast: Any = torch.compile(model, dynamic=True)
 
     def settle(batch: dict[str, Any]) -> Any:
         try:
