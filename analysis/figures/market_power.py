@@ -57,6 +57,7 @@ class MarketPower(Figure):
                 whiskers(ax, line["coalition"], *bounds, **look)
             ax.axhline(0, color="black", linewidth=0.8)
             percentages(ax.yaxis)
+            ax.set_xticks(sorted(part["coalition"].unique()))
             ax.set_xlabel("agents in the group")
             ax.set_ylabel(label)
         legend_below(canvas, axes, columns=4)
