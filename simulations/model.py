@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from mesa import Model
+from mesa import Agent, Model
 from mesa.datacollection import DataCollector
 
 from agent_economy import Economy
@@ -51,6 +51,7 @@ class EconomyModel(Model):
         super().__init__(seed=seed)
         self.economy, self.stream = economy, stream
         create_agents(self, economy.population, economy.ledger)
+        let_go(self)
         self.datacollector = DataCollector(model_reporters=reporters or {})
 
     def step(self) -> None:
@@ -65,3 +66,11 @@ class EconomyModel(Model):
         self.datacollector.collect(self)
         if self.steps % _JOURNAL_STEPS == 0:
             self.economy.ledger.journal(drain=True)
+
+
+def let_go(model: Model) -> None:
+    """Let a model be freed once nobody uses it, after all of its agents were created.
+
+    Mesa 3 numbers agents by a table for the whole process that keeps every model in it for good.
+    """
+    getattr(Agent, "_ids", {}).pop(model, None)

@@ -130,11 +130,6 @@ class Auction(Model):
         self.token += 1
         self.running = self.token < self.length
 
-    def let_go(self) -> None:
-        """Drop the streams and what holds on to them: Mesa never lets go of a model with agents."""
-        self.remove_all_agents()
-        self.bid_DTA = self.flops_DTA = torch.empty(0)
-
 
 class Pacer(Agent):
     """A seller with a price and a plan for every stream.

@@ -6,6 +6,7 @@ import pandas as pd
 
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
+from simulations.model import let_go
 from simulations.pacing.auction import Auction, Pacer, hindsight, planned, smoothed
 from simulations.pacing.config import PacingConfig
 from simulations.pacing.session import Session
@@ -50,10 +51,10 @@ def run_cell(session: Session, cell: Cell) -> dict[str, pd.DataFrame]:
         Pacer(auction, ITS_PRICE, even_DT, sample_price_D, config.rate),
         Pacer(auction, HINDSIGHT, even_DT, auction.best.price_D, 0.0),
     ]
+    let_go(auction)
     while auction.running:
         auction.step()
     rows = [_rows(auction, pacer) for pacer in pacers]
-    auction.let_go()
     return {"pacing": pd.concat(rows, ignore_index=True)}
 
 
