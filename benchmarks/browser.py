@@ -23,7 +23,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--window-size=1440,1600",
+    "--window-size=1280,900",
 )
 _OPTION = """
 const [name, done] = [arguments[0], arguments[arguments.length - 1]];

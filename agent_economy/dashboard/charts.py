@@ -76,7 +76,7 @@ def agent_heat(values_YN: Array, heads: int, name: str) -> Option:
     columns = [agent_name(0, agent, heads).removeprefix("L0 ") for agent in range(agents)]
     option = _heat(values_YN, [f"layer {layer}" for layer in range(layers)], columns, _HEAT)
     option["series"][0]["name"] = name
-    option["visualMap"] |= {"min": 0}
+    option["xAxis"]["axisLabel"] |= {"rotate": 90, "interval": (agents - 1) // 12}
     return option
 
 
@@ -137,7 +137,7 @@ def _heat(values: Array, rows: list[str], columns: list[str], colours: list[str]
             "top": "middle",
             "itemHeight": 90,
             "itemWidth": 12,
-            "text": [f"{high:.4g}", f"{min(low, 0.0):.4g}"],
+            "text": [_short(high), _short(min(low, 0.0))],
             "inRange": {"color": colours},
             "textStyle": {"color": _INK},
         },
@@ -152,6 +152,10 @@ def _heat(values: Array, rows: list[str], columns: list[str], colours: list[str]
             }
         ],
     }
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _decimals(high: float) -> int:

@@ -111,5 +111,13 @@ def serve(bound: socket.socket) -> None:
     import uvicorn
     from solara.server import starlette
 
-    config = uvicorn.Config(starlette.app, log_level="error", loop="asyncio", access_log=False)
+    config = uvicorn.Config(
+        starlette.app,
+        log_level="error",
+        loop="asyncio",
+        access_log=False,
+        # A browser on a busy machine answers late; it is still there, and closing is still seen.
+        ws_ping_interval=None,
+        ws_ping_timeout=None,
+    )
     uvicorn.Server(config).run(sockets=[bound])

@@ -62,6 +62,7 @@ class Workshop:
         self.pool, self.calibration = self._batches(self.texts), self._batches(calibration)
         self.comparer: Comparer = comparer_for(self.loaded, self.pool, self.texts)
         self._fitted: dict[tuple[str, bool], Policy] = {}
+        self.policy(setting.policy)  # so that no visitor waits for it
 
     # --- what can be chosen --------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ TRAIN = ["train", "--task", "stsb", "--model", "M", "-o", "D"]
         (["eval", "./M", "--task", "stsb", "--executor", "fast"], "unknown executor 'fast'"),
         (["dashboard", "scarcty"], "unknown run folder or scenario 'scarcty'"),
         (["dashboard", "./R"], "./R is no folder; give a run folder or a scenario's name"),
-        (["dashboard", "-s", "suply=0.5"], "unknown key 'suply'; did you mean 'supply'?"),
+        (["dashboard", "-s", "supplyy=0.5"], "unknown key 'supplyy'; did you mean 'supply'?"),
     ],
 )
 def test_bad_input_is_one_line_exit_2_and_leaves_nothing(

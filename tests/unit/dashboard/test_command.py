@@ -29,7 +29,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (["scarcty"], "unknown run folder or scenario 'scarcty'; did you mean 'scarcity'?"),
         (["./nowhere"], "./nowhere is no folder; give a run folder or a scenario's name"),
         (["."], "holds no run; make one with `agent-economy run`"),
-        (["-s", "suply=0.5"], "unknown key 'suply'; did you mean 'supply'?"),
+        (["-s", "supplyy=0.5"], "unknown key 'supplyy'; did you mean 'supply'?"),
         (["-s", "supply=1.5"], "less than or equal to 1"),
         (["scarcity", "-c", "nowhere.toml"], "cannot read nowhere.toml"),
     ],
