@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     Rows = pd.DataFrame | Iterable[pd.DataFrame]
     """A table of one cell: whole, or piece by piece as it is measured."""
 
-PIECE_ROWS = 4096
+PIECE_ROWS = 512
 """Rows that a recorder holds before it hands them over."""
 
 

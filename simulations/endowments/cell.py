@@ -24,7 +24,7 @@ def run_cell(session: Laboratory, cell: Cell) -> dict[str, Iterator[pd.DataFrame
     Returns:
         ``endowment_steps``: one row per step and text, the state of the economy beside the text's
         loss; ``gini_wealth`` is that of wallets before the step, ``gini_served`` of tokens served.
-        It comes in pieces: however long the stream, memory holds a few thousand rows of it.
+        It comes in pieces: however long the stream, memory holds a few hundred rows of it.
     """
     return {"endowment_steps": _steps(session, cell)}
 
