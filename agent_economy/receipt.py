@@ -72,7 +72,11 @@ class Receipt:
 
     @property
     def spend_flops(self) -> int:
-        """Agent FLOPs executed in all layers, set-up and market included."""
+        """Agent FLOPs of serving in all layers, set-up and market included.
+
+        An executor may compute more: a masked one runs everything, a routed one runs agents that
+        serve most tokens on all of them. Nobody is charged for that.
+        """
         return self._spent(self._in_flops) + self.market_flops
 
     @property

@@ -1,4 +1,8 @@
-"""Runs what is served and nothing else, and falls back where that would be slower."""
+"""Runs what is served, and falls back where that would be slower.
+
+Agents that serve most tokens run on all of them (``passage.py`` says from which shares on), since
+one wide product is then faster; what they compute where they do not serve is left out.
+"""
 
 from __future__ import annotations
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from agent_economy.costs.tariff import LayerShape
     from agent_economy.executors.routed.past import Pasts
 
-#: Shares of the tokens from which on an agent runs on all of them, measured on MiniLM's shape: a
-#: product with one head's 32 columns reaches 60 % of a wide one's speed, one with a block's 128
-#: columns 85 %. Keys and values that are computed for all rows need no scattering, either.
+#: Shares of the tokens from which on an agent runs on all of them. On MiniLM's shape a product
+#: with one head's 32 columns reaches 60 % of a wide one's speed, one with a block's 128 columns
+#: 85 %: from there on the wide product alone is faster. Heads, keys and values start earlier, at
+#: half, since those that run on all tokens need no gathering and scattering, either.
 HEADS_EVERYWHERE, BLOCKS_EVERYWHERE, UNITS_EVERYWHERE = 0.5, 0.85, 0.5
 
 
