@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: with one head's 32 columns reaches 60 % of a wide one's speed, one with a block's 128 columns
 #: 85 %: from there on the wide product alone is faster. Heads, keys and values start earlier, at
 #: half, since those that run on all tokens need no gathering and scattering, either.
-HEADS_EVERYWHERE, BLOCKS_EVERYWHERE, UNITS_EVERYWHERE = 0.5, 0.85, 0.5
+HEADS_EVERYWHERE, BLOCKS_EVERYWHERE, UNITS_EVERYWHERE = 0.6, 0.85, 0.5
 
 
 @dataclass(frozen=True)
