@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Shares of the tokens from which on an agent runs on all of them. On MiniLM's shape a product
 #: with one head's 32 columns reaches 60 % of a wide one's speed, one with a block's 128 columns
-#: 85 %: from there on the wide product alone is faster. Heads, keys and values start earlier, at
-#: half, since those that run on all tokens need no gathering and scattering, either.
+#: 85 %: from there on the wide product alone is faster. Keys and values start earlier, at half,
+#: since those that are computed for all tokens need no scattering, either.
 HEADS_EVERYWHERE, BLOCKS_EVERYWHERE, UNITS_EVERYWHERE = 0.6, 0.85, 0.5
 
 
