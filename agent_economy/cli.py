@@ -305,11 +305,14 @@ def train(
 
         typer.echo(train_frontier(config, overrides, out, jobs, resume=resume, data_dir=data_dir))
         return
+    from agent_economy.training.opening import processes
     from agent_economy.training.settings import TrainSettings
     from agent_economy.training.train import train as make
 
     settings = load_toml(TrainSettings, config, overrides)
     record = make(settings, out, resume=resume, data_dir=data_dir)
+    if not processes().is_main_process:  # of several that train one model, one speaks
+        return
     measured = next(iter(record["parts"].values()))
     score = f"{record['metric']} {record['score']:.4f} on {record['n']} examples"
     spend = f"{measured['flops_fraction']:.4f} of dense FLOPs"

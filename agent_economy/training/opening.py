@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -15,8 +15,22 @@ from agent_economy.runs.files import locked, one_line_if_disk_full
 from agent_economy.runs.runner import Interrupted
 from agent_economy.training.folder import TrainingFolder
 
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
 SAVE_SECONDS = 60.0
 """Between checkpoints: the most that a kill can cost."""
+
+
+def processes() -> PartialState:
+    """Which of the processes of a launch this is, and the device that it should use.
+
+    Unlike ``Accelerator`` it leaves open which precision a training in this process will ask for.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def filled(

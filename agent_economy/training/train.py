@@ -164,7 +164,8 @@ def _train(
     try:
         accelerator = _accelerator(settings)
         opened = _open(settings, accelerator, data_dir)
-        main = accelerator.is_main_process  # the only one that writes
+        main = accelerator.is_main_process  # the only one that writes, and that speaks
+        console.quiet = console.quiet or not main
         with begun(folder, resume, opened.about, console) if main else nullcontext(True) as needed:
             if not needed:
                 return
@@ -180,6 +181,8 @@ def _train(
                 seconds = round(time.monotonic() - start, 1)
                 _finish(student, opened, folder, {"train_loss": losses, "train_seconds": seconds})
             accelerator.wait_for_everyone()
+            if not main:
+                folder.check(resume=True)  # reads what the first process has written
     except torch.OutOfMemoryError as error:
         raise EconomyError(
             f"the device ran out of memory; lower -s batch_size={settings.batch_size} or "
