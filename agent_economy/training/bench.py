@@ -165,6 +165,35 @@ class Bench:
                 return percent / 100
         return 1.0
 
+    def check_budget(self, budget: float) -> None:
+        """Refuse a budget that no plan can keep to but the empty one.
+
+        Raises:
+            EconomyError: not even the cheapest agent can serve rows of all lengths.
+        """
+        allowance = self.allowance(budget)
+        cost_RYN = allowance.served_flops_RYN.clone()
+        fee_RU = allowance.setup_flops_RU
+        cost_RYN[..., : allowance.fee_agents] += fee_RU.repeat_interleave(allowance.group, 1)[
+            :, None
+        ]
+        if not (cost_RYN <= allowance.most_flops_R[:, None, None]).all(0).any():
+            raise self.too_little(budget)
+
+    def too_little(self, budget: float) -> EconomyError:
+        """What to say of a budget that serves nobody."""
+        asked = self.settings.latency
+        if asked is not None and asked.budget_ms is not None and budget == self.settings.budget:
+            given = f"--budget-ms {asked.budget_ms:g}"
+        elif budget != self.settings.budget:
+            given = f"method.options.budgets, from {budget:g},"
+        else:
+            given = f"--budget {budget:g}"
+        return EconomyError(
+            f"{given} pays for no agent at all on rows of {self.shortest} to {self.longest} "
+            "tokens; give a larger one"
+        )
+
     def checked(self, plan_YN: Tensor) -> Tensor:
         """A plan with somebody in it.
 
@@ -172,8 +201,5 @@ class Bench:
             EconomyError: nobody can be served at this budget.
         """
         if not plan_YN.any():
-            raise EconomyError(
-                f"--budget {self.settings.budget:g} pays for no agent at all on rows of "
-                f"{self.shortest} to {self.longest} tokens; give a larger one"
-            )
+            raise self.too_little(self.settings.budget)
         return plan_YN

@@ -16,6 +16,7 @@ from agent_economy.rivals.folding import fold_scales
 from agent_economy.rivals.l0 import L0Gates
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method, gated, planned_economy
+from agent_economy.training.methods.options import check_options
 from agent_economy.training.schedule import annealed
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ class L0Method(Method):
         multiplier_rate: float = 0.02,
     ) -> None:
         super().__init__(bench)
+        check_options(
+            self.name,
+            anneal=anneal,
+            settle=settle,
+            gate_learning_rate=gate_learning_rate,
+            multiplier_rate=multiplier_rate,
+        )
+        bench.check_budget(bench.settings.budget)
         self.anneal, self.settle_at, self._rate = anneal, settle, gate_learning_rate
         self._multiplier_rate = multiplier_rate
         self.gates = L0Gates(bench.flops_YN, bench.adapter.shape.heads)

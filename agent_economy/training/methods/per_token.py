@@ -19,6 +19,7 @@ from agent_economy.policies.learned import LearnedPolicy, ranked
 from agent_economy.policies.trainable import TrainablePolicy
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method
+from agent_economy.training.methods.options import check_options
 from agent_economy.training.schedule import annealed, drawn, geometric
 
 if TYPE_CHECKING:
@@ -67,10 +68,14 @@ class PerToken(Method):
         revive: bool = False,
     ) -> None:
         super().__init__(bench)
-        if budgets and not 0 < budgets[0] < budgets[1] <= 1:
-            raise EconomyError(
-                f"{self.name}: budgets {budgets}; give two in (0, 1], the smaller one first"
-            )
+        check_options(
+            self.name,
+            anneal=anneal,
+            temperature=temperature,
+            penalty=penalty,
+            budgets=budgets,
+            revive=revive,
+        )
         self.anneal, self.temperature = anneal, temperature
         self.lam, self.budgets, self.revive = penalty, budgets, revive
         config = EconomyConfig(
@@ -85,12 +90,38 @@ class PerToken(Method):
         # Not a child module: its model is the one that is trained anyway.
         self._hidden_economy = [Economy.from_model(bench.model, config)]
         self.policy = self._founded.policies[0]
+        self._check_budget()
         self._start()
         self.budget, self._spend = 1.0, torch.tensor(torch.nan)
 
     @property
     def _founded(self) -> Economy:
         return self._hidden_economy[0]
+
+    def _check_budget(self) -> None:
+        """Refuse a budget that leaves a shortest row's market nothing to sell.
+
+        What a layer's supply has left once bidding and clearing are paid for must buy one token of
+        the cheapest agent, in one layer at least. A market that supply cannot pay for is never
+        run, and everybody would be left out without a word.
+
+        Raises:
+            EconomyError: it does in no layer.
+        """
+        bench, market = self.bench, self._founded.market
+        budget = min([bench.settings.budget, *(self.budgets or ())])
+        if budget >= 1:
+            return
+        market.budget_fraction = budget
+        market.open(torch.ones(1, bench.shortest, dtype=torch.bool, device=bench.device))
+        for layer, tariff in enumerate(market.tariffs):
+            offer = market.supplies[layer] - market.market_charge_Y[layer] * tariff.mask_BL
+            cost_N = tariff.token_flops_BNL[0].amin(-1)
+            fee_U = tariff.setup_flops_BU[0]
+            cost_N[: tariff.fee_agents] += fee_U.repeat_interleave(tariff.group)
+            if market.run_Y[layer] and offer.sum() >= cost_N.min():
+                return
+        raise bench.too_little(budget)
 
     def _start(self) -> None:
         """Valuations to begin with."""

@@ -21,6 +21,7 @@ from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError
 from agent_economy.policies.learned import LearnedPolicy, ranked
 from agent_economy.training.bench import Bench
+from agent_economy.training.methods.options import check_options
 from agent_economy.training.methods.per_token import SCARCE, PerToken
 from agent_economy.training.methods.posting import POSTING_ROWS, post, post_price, spend_share
 
@@ -69,11 +70,21 @@ class Posted(PerToken):
         budgets: tuple[float, float] | None = None,
         revive: bool = False,
     ) -> None:
-        if price is not None and (budgets or price <= 0):
+        check_options(
+            self.name,
+            rate=rate,
+            noise=noise,
+            straight_through=straight_through,
+            slack=slack,
+            price=price,
+            budgets=budgets,
+        )
+        if price is not None and budgets:
             raise EconomyError(
                 f"posted: price {price}, budgets {budgets}; give a price above 0 or many budgets"
             )
         self.rate, self.noise, self.slack = rate, noise, slack
+        self.stands = price is not None
         start = _START if price is None else price
         super().__init__(
             bench,
@@ -86,9 +97,13 @@ class Posted(PerToken):
             budgets=budgets,
             revive=revive,
         )
-        self.stands = price is not None
         first = torch.tensor(start, dtype=torch.float64, device=bench.device)
         self.register_buffer("price", self._first_prices(bench) if budgets else first)
+
+    def _check_budget(self) -> None:
+        """As for all, where a budget is heeded at all."""
+        if not self.stands:
+            super()._check_budget()
 
     @property
     def _knots(self) -> Tensor:

@@ -26,6 +26,7 @@ from agent_economy.rivals import Allowance
 from agent_economy.rivals.knapsack import best_plan
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method, gated, planned_economy
+from agent_economy.training.methods.options import check_options
 from agent_economy.training.schedule import annealed, drawn, geometric
 
 if TYPE_CHECKING:
@@ -71,11 +72,25 @@ class StandingMarketMethod(Method):
         revive: bool = False,
     ) -> None:
         super().__init__(bench)
-        if not 0 < anneal <= settle or (budgets and not 0 < budgets[0] < budgets[1] <= 1):
+        check_options(
+            self.name,
+            anneal=anneal,
+            settle=settle,
+            temperature=temperature,
+            noise=noise,
+            straight_through=straight_through,
+            price=price,
+            penalty=penalty,
+            budgets=budgets,
+            revive=revive,
+        )
+        if not 0 < anneal <= settle:
             raise EconomyError(
-                f"market: anneal {anneal}, settle {settle}, budgets {budgets}; give "
-                "0 < anneal <= settle and two budgets in (0, 1], the smaller one first"
+                f"market: anneal {anneal}, settle {settle}; the plan cannot stand before the "
+                "budget is reached, so give 0 < anneal <= settle"
             )
+        if price is None:
+            bench.check_budget(min([bench.settings.budget, *(budgets or ())]))
         self.anneal, self.settle_at = anneal, settle if budgets is None else 2.0
         self.temperature, self.noise = temperature, noise
         self.price, self.lam, self.budgets = price, penalty, budgets

@@ -14,6 +14,7 @@ from agent_economy.rivals.folding import fold_scales
 from agent_economy.rivals.kwon_mask import KwonMask
 from agent_economy.training.bench import Bench
 from agent_economy.training.methods.base import Method, planned_economy
+from agent_economy.training.methods.options import check_options
 
 if TYPE_CHECKING:
     from agent_economy.economy import Economy
@@ -64,6 +65,8 @@ class StaticMask(Method):
         train: bool = True,
     ) -> None:
         super().__init__(bench)
+        check_options(self.name, train=train)
+        bench.check_budget(bench.settings.budget)
         self.trains = train
         named = Named(name=mask, options=options or {})
         self.rival = build(RIVALS, named, seed=bench.seed("mask"))

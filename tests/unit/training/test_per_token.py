@@ -215,9 +215,15 @@ def test_wallets_are_deep_and_bind_once_somebody_empties_them(founded: Found) ->
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"budgets": (0.5, 0.2)}, r"budgets \(0.5, 0.2\).*smaller one first"),
+        ({"budgets": (0.5, 0.2)}, r"budgets = \(0.5, 0.2\).*smaller one first"),
         ({"budgets": (0.2, 0.8), "price": 0.3}, "a price above 0 or many budgets"),
-        ({"price": -1.0}, "price -1.0"),
+        ({"price": -1.0}, "price = -1.0; give a price above 0"),
+        ({"temperature": [0.1, 0.0]}, r"temperature = \[0.1, 0.0\]; give two numbers above 0"),
+        ({"temperature": 0.1}, "temperature = 0.1; give two numbers above 0"),
+        ({"penalty": "x"}, "penalty = 'x'; give a number, at least 0"),
+        ({"penalty": -1.0}, "penalty = -1.0; give a number, at least 0"),
+        ({"budgets": [0.3]}, r"budgets = \[0.3\]; give two in \(0, 1\]"),
+        ({"straight_through": "yes"}, "straight_through = 'yes'; give true or false"),
     ],
 )
 def test_bad_options_are_refused(founded: Found, options: dict[str, Any], match: str) -> None:

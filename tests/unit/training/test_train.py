@@ -379,21 +379,41 @@ def test_no_number_stops_where_it_came_up_and_keeps_the_last_good_checkpoint(
 def test_bad_input_leaves_no_folder(tmp_path: Path, teacher: str, encoder: str, data: Path) -> None:
     def refused(match: str, **changes: Any) -> None:
         with pytest.raises(EconomyError, match=match):
-            train(settings(teacher, **changes), tmp_path / "m", data_dir=data)
+            train(settings(teacher, **changes), tmp_path / "m", data_dir=data, save_seconds=0)
         assert not (tmp_path / "m").exists()
 
     refused("no trained task head.*agent-economy finetune --task stsb", model=encoder)
     refused(r"fine-tuned for stsb \(1 outputs\), not for sst2", task="sst2")
-    refused("pays for no agent at all", budget=0.001)
+    METHODS["slip"] = {"name": "market", "options": {"budgets": [0.001, 0.5]}}
+    refused("method.options.budgets, from 0.001, pays for no agent at all", method="slip")
     METHODS["slip"] = {"name": "markt"}
     refused("unknown method 'markt'.*'market'", method="slip")
     METHODS["slip"] = {"name": "market", "options": {"anneal": 0.9, "settle": 0.5}}
     refused("anneal 0.9, settle 0.5", method="slip")
     del METHODS["slip"]
 
+    METHODS["slip"] = {"name": "market", "options": {"temperature": [0.1, 0.0]}}
+    refused(r"market: temperature = \[0.1, 0.0\]; give two numbers above 0", method="slip")
+    METHODS["slip"] = {"name": "l0", "options": {"gate_learning_rate": "x"}}
+    refused("l0: gate_learning_rate = 'x'; give a number above 0", method="slip")
 
 def test_an_economy_clears_at_another_budget_and_a_rival_does_not(
     tmp_path: Path, teacher: str, data: Path, whole: Callable[[str], Path]
+#: Dense models take no budget, and at a price the budget is what spend comes to.
+HEED_NO_BUDGET = ("dense", "dense_on", "penalty", "posted_penalty")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in HEED_NO_BUDGET])
+def test_a_budget_that_serves_nobody_leaves_no_folder(
+    tmp_path: Path, teacher: str, data: Path, method: str
+) -> None:
+    with pytest.raises(EconomyError, match=r"--budget 0\.001 pays for no agent at all"):
+        train(
+            settings(teacher, method, budget=0.001), tmp_path / "m", data_dir=data, save_seconds=0
+        )
+    assert not (tmp_path / "m").exists()
+
+
 ) -> None:
     for method in ("market", "posted", "many", "posted_many"):
         for budget in (0.35, 0.5, 0.75):
@@ -438,6 +458,58 @@ def test_a_file_in_the_tasks_format_is_scored(tmp_path: Path, teacher: str, data
 
 def test_a_decoder_is_trained_on_text(tmp_path: Path, decoder: str, data: Path) -> None:
     record = train(
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory, encoder: str, data: Path) -> str:
+    """A dense model of four layers: the least of which one's hidden states are compared."""
+    root = tmp_path_factory.mktemp("deep")
+    BertTokenizerFast.from_pretrained(encoder).save_pretrained(root / "start")
+    torch.manual_seed(0)
+    BertModel(BertConfig.from_pretrained(encoder, num_hidden_layers=4)).save_pretrained(
+        root / "start"
+    )
+    chosen = FinetuneSettings(task="stsb", model=str(root / "start"), epochs=1, batch_size=16)
+    finetune(chosen, root / "dense", data_dir=data)
+    return str(root / "dense")
+
+
+def test_hidden_states_are_distilled_and_resumed(
+    tmp_path: Path, deep: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, met = settings(deep, epochs=2), list[float]()
+    real_step, real_distance = loop.make_step, loop.hidden_distance
+
+    def watched(hidden: Any, theirs: Any, mask_BL: Any) -> Any:
+        distance = real_distance(hidden, theirs, mask_BL)
+        met.append(float(distance.detach()))
+        return distance
+
+    def compared(student: Any, teacher: Any, rows: Any, layers: list[int], *rest: Any) -> Any:
+        if not met:  # the teacher's states are those that transformers gives of the dense model
+            assert layers == [2]
+            inputs, _ = student.bench.rows.batch(rows)
+            with torch.no_grad():
+                dense = load(deep).model(**inputs, output_hidden_states=True).hidden_states[2]
+            mask_BL = inputs["attention_mask"].bool()
+            torch.testing.assert_close(
+                teacher.hidden(rows)[0][mask_BL].float(), dense[mask_BL], rtol=1e-2, atol=1e-2
+            )
+        return real_step(student, teacher, rows, layers, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "hidden_distance", watched)
+        patch.setattr(loop, "make_step", compared)
+        record = train(chosen, tmp_path / "whole", data_dir=data)
+    assert len(met) == 12 and min(met) > 1e-3, "a step of the smaller model has one, too"
+    plain = train(settings(deep, epochs=2, hidden=0.0), tmp_path / "plain", data_dir=data)
+    assert plain["train_loss"][0] < record["train_loss"][0]
+    with monkeypatch.context() as patch:
+        stop_after(8, patch)  # the plan stands from step 7 on
+        with pytest.raises(Interrupted):
+            train(chosen, tmp_path / "m", data_dir=data, save_seconds=0)
+    train(chosen, tmp_path / "m", resume=True, data_dir=data)
+    assert_same_training(tmp_path / "m", tmp_path / "whole")
+
+
         settings(decoder, task="wikitext2", learning_rate=5e-3), tmp_path / "m", data_dir=data
     )
     assert record["metric"] == "perplexity" and record["score"] > 1
