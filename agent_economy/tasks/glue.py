@@ -75,9 +75,9 @@ def read_task_file(name: str, path: Path) -> TaskData:
 
 
 def _task(name: str) -> _Task:
-    if name not in _TASKS:
-        raise unknown("task", name, _TASKS)
-    return _TASKS[name]
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[name]
 
 
 def _rows(task: _Task, path: Path) -> list[Row]:
@@ -204,7 +204,7 @@ def _mnli_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Row]:
         yield premise, _sentence(path, reader.line_num, "hypothesis", pair[2]), label
 
 
-_TASKS = {
+TASKS = {
     "cola": _Task(
         _cola,
         {"train": ("train.tsv", "val.tsv"), "validation": ("in_domain_dev.tsv",)},

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from agent_economy.config import Named
 from agent_economy.errors import EconomyError, unknown
@@ -37,6 +37,19 @@ MENU: dict[str, Named] = {
     "adaptive_modules": Named(
         name="per_token", options={"policy": "learner_gate", "mechanism": "ordered_learners"}
     ),
+}
+
+
+#: Settings of a training that are not ``train``'s, and what says them for all cells alike.
+RESERVED = {
+    "task": "task",
+    "model": "dense.model",
+    "method": "economy and rivals",
+    "budget": "budgets",
+    "seed": "seeds",
+    "limit": "limit",
+    "hold_out": "hold_out",
+    "test_share": "test_share",
 }
 
 
@@ -70,7 +83,7 @@ class FrontierSettings(StrictModel):
             (``budgets``: from, to); it then stands in the tables as ``market_many`` at every
             budget, trained for as many epochs as any model at a budget.
         dense: how the dense models are made.
-        train: settings of all trainings, see ``TrainSettings``.
+        train: settings of all trainings, see ``TrainSettings``; none of `RESERVED`.
         epochs: other numbers of epochs by budget, for all methods alike: ``{"0.25" = 16}``. A
             dense model is then trained on for as many, too, as the reference at that budget.
         limit: how many training examples; None: all.
@@ -101,14 +114,34 @@ class FrontierSettings(StrictModel):
         """Refuse what no cell could be made of.
 
         Raises:
-            EconomyError: an unknown rival, a budget out of range, epochs for no budget.
+            EconomyError: an unknown task, rival or method, options that a method does not take,
+                seeds or budgets twice or out of range, epochs for no budget, settings of trainings
+                that are the frontier's own.
         """
+        from agent_economy.tasks.glue import TASKS
+        from agent_economy.training.methods.options import check_method
+
+        if self.task not in (*TASKS, WIKITEXT):
+            raise unknown("task", self.task, (*TASKS, WIKITEXT))
         for rival in self.rivals:
             if rival not in MENU:
                 raise unknown("rival", rival, MENU)
         for budget in self.budgets:
             if not 0 < budget < 1:
                 raise EconomyError(f"budgets: {budget:g} is not between 0 and 1")
+        for seed in self.seeds:
+            if seed < 0:
+                raise EconomyError(f"seeds: {seed} is below 0")
+        _once("seeds", [str(seed) for seed in self.seeds])
+        _once("budgets", [f"{budget:g}" for budget in self.budgets])
+        _once("rivals", self.rivals)
+        for key in self.train:
+            if key in RESERVED:
+                raise EconomyError(f"train.{key}: a frontier sets this itself; use {RESERVED[key]}")
+        _check_training({**self.train, "task": self.task, "model": self.dense.model})
+        check_method(self.economy)
+        if self.many is not None:
+            check_method(_many_of(self))
         budgets = [f"{budget:g}" for budget in self.budgets]
         for key, epochs in self.epochs.items():
             if key not in budgets or epochs < 1:
@@ -193,12 +226,16 @@ def _places(settings: FrontierSettings, method: str) -> list[float]:
     return [*([1.0] if len(own) < len(settings.budgets) else []), *own]
 
 
+def _many_of(settings: FrontierSettings) -> Named:
+    options = {**settings.economy.options, **(settings.many or {})}
+    return Named(name=settings.economy.name, options=options)
+
+
 def _many(settings: FrontierSettings, out: Path, seed: int) -> list[Job]:
     """One model for many budgets, and its score at each of them."""
     from agent_economy.runs.sweep import Job
 
-    options = {**settings.economy.options, **(settings.many or {})}
-    named, one = Named(name=settings.economy.name, options=options), f"many-{seed}"
+    named, one = _many_of(settings), f"many-{seed}"
     budget, longest = max(settings.budgets), max(settings.epochs_at(b) for b in settings.budgets)
     trained = _cell(settings, out, "many", named, budget, seed, epochs=longest)
     jobs = [Job(one, (*_command("train", out, one), *trained.argv[7:]), trained.after)]
@@ -260,6 +297,33 @@ def _cell(
     argv = [word for key, value in tree.items() for word in ("-s", f"{key}={_toml(value)}")]
     after = () if decoder else (f"teacher-{seed}",)
     return Job(name, (*_command("train", out, name), *argv), after=after)
+
+
+def _check_training(tree: dict[str, Any]) -> None:
+    """Refuse settings that a cell would refuse, before there is a sweep with it in.
+
+    Raises:
+        EconomyError: an unknown key, or a value out of range.
+    """
+    try:
+        made = TrainSettings.model_validate(tree)
+    except ValidationError as error:
+        complaint = error.errors(include_url=False)[0]
+        key = "train." + ".".join(map(str, complaint["loc"]))
+        if complaint["type"] == "extra_forbidden":
+            names = TrainSettings.model_fields.keys() - RESERVED.keys()
+            raise unknown("key", key, [f"train.{name}" for name in names]) from error
+        raise EconomyError(f"{key}: {complaint['msg']} (got {complaint['input']!r})") from error
+    if made.latency is not None and made.latency.budget_ms is not None:
+        raise EconomyError(
+            "train.latency.budget_ms: every cell has its own budget; give shares as budgets"
+        )
+
+
+def _once(name: str, values: list[str]) -> None:
+    for at, value in enumerate(values):
+        if value in values[:at]:
+            raise EconomyError(f"{name}: {value} stands there twice; leave one out")
 
 
 def _command(verb: str, out: Path, name: str) -> tuple[str, ...]:
