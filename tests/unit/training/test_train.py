@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError
@@ -390,15 +391,13 @@ def test_bad_input_leaves_no_folder(tmp_path: Path, teacher: str, encoder: str, 
     refused("unknown method 'markt'.*'market'", method="slip")
     METHODS["slip"] = {"name": "market", "options": {"anneal": 0.9, "settle": 0.5}}
     refused("anneal 0.9, settle 0.5", method="slip")
-    del METHODS["slip"]
-
     METHODS["slip"] = {"name": "market", "options": {"temperature": [0.1, 0.0]}}
     refused(r"market: temperature = \[0.1, 0.0\]; give two numbers above 0", method="slip")
     METHODS["slip"] = {"name": "l0", "options": {"gate_learning_rate": "x"}}
     refused("l0: gate_learning_rate = 'x'; give a number above 0", method="slip")
+    del METHODS["slip"]
 
-def test_an_economy_clears_at_another_budget_and_a_rival_does_not(
-    tmp_path: Path, teacher: str, data: Path, whole: Callable[[str], Path]
+
 #: Dense models take no budget, and at a price the budget is what spend comes to.
 HEED_NO_BUDGET = ("dense", "dense_on", "penalty", "posted_penalty")
 
@@ -414,6 +413,8 @@ def test_a_budget_that_serves_nobody_leaves_no_folder(
     assert not (tmp_path / "m").exists()
 
 
+def test_an_economy_clears_at_another_budget_and_a_rival_does_not(
+    tmp_path: Path, teacher: str, data: Path, whole: Callable[[str], Path]
 ) -> None:
     for method in ("market", "posted", "many", "posted_many"):
         for budget in (0.35, 0.5, 0.75):
@@ -456,8 +457,6 @@ def test_a_file_in_the_tasks_format_is_scored(tmp_path: Path, teacher: str, data
         score_folder(Path(teacher), "stsb", file=own)
 
 
-def test_a_decoder_is_trained_on_text(tmp_path: Path, decoder: str, data: Path) -> None:
-    record = train(
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory, encoder: str, data: Path) -> str:
     """A dense model of four layers: the least of which one's hidden states are compared."""
@@ -510,6 +509,8 @@ def test_hidden_states_are_distilled_and_resumed(
     assert_same_training(tmp_path / "m", tmp_path / "whole")
 
 
+def test_a_decoder_is_trained_on_text(tmp_path: Path, decoder: str, data: Path) -> None:
+    record = train(
         settings(decoder, task="wikitext2", learning_rate=5e-3), tmp_path / "m", data_dir=data
     )
     assert record["metric"] == "perplexity" and record["score"] > 1
