@@ -300,6 +300,8 @@ def train(
     }
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
     overrides += setting or []
+    if {"budget", "latency.budget_ms"} <= {each.partition("=")[0].strip() for each in overrides}:
+        raise EconomyError("--budget and --budget-ms say the same thing twice; leave one out")
     if frontier:
         from agent_economy.training.frontier import train_frontier
 

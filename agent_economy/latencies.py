@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from rich.console import Console
+
 from agent_economy.config import LatencyConfig
 from agent_economy.costs.latency import KINDS, LatencyTariff, Line
 from agent_economy.costs.latency_table import from_rows, read_table
@@ -31,6 +34,8 @@ def latency_config(
 ) -> LatencyConfig:
     """Measured latencies of layers of one shape, for batches of one size.
 
+    Says so on stderr where they were measured with other threads than this process has.
+
     Args:
         shape: of every layer.
         rows: of the batches that budgets in milliseconds are stated for.
@@ -42,6 +47,14 @@ def latency_config(
         EconomyError: there is no table, or nothing about such layers on that device in it.
     """
     found = read_table(default_table() if table is None else table)
+    if device == "cpu" and found["threads"] != torch.get_num_threads():
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"latencies were measured with {found['threads']} threads and this process runs with "
+            f"{torch.get_num_threads()}: milliseconds are those of OMP_NUM_THREADS="
+            f"{found['threads']}",
+            style="yellow",
+        )
     fitted = LatencyTariff.fit(from_rows(found["rows"]), shape, device)
     lines = {
         kind: (line.call_ms, line.token_ms, line.pair_ms) for kind, line in fitted.lines.items()

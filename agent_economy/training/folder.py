@@ -94,13 +94,14 @@ class TrainingFolder:
         """Write what the model is made with, or take up the training that the folder holds.
 
         Args:
-            about: what to record from the start; ``data_hashes`` must not change until the end.
+            about: what to record from the start; ``data_hashes`` must not change until the end,
+                nor ``latency.digest``, if there is one.
 
         Returns:
             What a user should know before the training goes on with other versions, or None.
 
         Raises:
-            EconomyError: the data is not that the training began with.
+            EconomyError: the data, or the table of latencies, is not that the training began with.
         """
         here, warning = environment(), None
         for leftover in self.folder.glob(f".*{TEMPORARY}"):
@@ -111,6 +112,12 @@ class TrainingFolder:
                 raise EconomyError(
                     f"cannot resume: {changed[0]} data has changed since the training began; "
                     "choose another -o"
+                )
+            prices = (of.get("latency", {}).get("digest") for of in (self.record, about))
+            if len(set(prices)) > 1:
+                raise EconomyError(
+                    "cannot resume: the table of latencies has changed since the training began; "
+                    "give the former one with -s latency.table=FILE or choose another -o"
                 )
             differs = first_difference(self.record.get("versions"), here["versions"])
             if differs:

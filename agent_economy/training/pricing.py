@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -68,5 +70,12 @@ class Priced(NamedTuple):
             **{key: getattr(latency, key) for key in ("rows", "length")},
             "budget_ms": rest_ms + settings.budget * (dense_ms - rest_ms),
             "dense_ms": dense_ms,
+            "digest": _digest(latency),
         }
         return cls(settings, latency, {"latency": about})
+
+
+def _digest(latency: LatencyConfig) -> str:
+    """SHA-256 of what the machine's table came to: a resumed training must pay the same prices."""
+    lines = json.dumps(latency.model_dump(mode="json")["lines"], sort_keys=True)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from agent_economy.cli import main
 from agent_economy.costs.latency import KINDS, Line, Reading
 from agent_economy.costs.latency_table import as_rows, write_table
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError
+from agent_economy.runs.runner import Interrupted
 from agent_economy.training.finetune import finetune
+from agent_economy.training.folder import TrainingFolder
 from agent_economy.training.score import score_folder
 from agent_economy.training.settings import FinetuneSettings, TrainSettings
 from agent_economy.training.train import train
@@ -126,3 +130,39 @@ def test_bad_input_of_the_command_line(
     start = (*start, "-s", f"latency.table={table}")
     assert "less than what 2 layers take without any agent" in refused(*start, "--budget-ms", 0.01)
     assert "latency.budget_ms" in refused(*start, "--budget-ms", -1)
+    twice = "--budget and --budget-ms say the same thing twice; leave one out"
+    assert twice in refused(*start, "--budget-ms", 40, "--budget", 0.25)
+    assert twice in refused(*start, "--budget-ms", 40, "-s", "budget = 0.25")
+    rest_ms = 2 * MACHINE["rest"].ms(32 * 8, 0)
+    words = ("--budget-ms", f"{rest_ms + 1e-4:.6f}", "-s", "latency.length=8")
+    assert f"--budget-ms {rest_ms + 1e-4:g} pays for no agent at all" in refused(*start, *words)
+
+
+def test_another_price_list_is_not_taken_up(
+    tmp_path: Path, teacher: str, data: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "latency.json", tmp_path / "m"
+    found = json.loads(table.read_text("utf-8"))
+    path.write_text(json.dumps(found), "utf-8")
+    chosen = settings(teacher, "market", latency={"table": str(path)}, epochs=4)
+    save, saves = TrainingFolder.save, []
+
+    def interrupted(*words: Any) -> None:
+        save(*words)
+        saves.append(words)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(TrainingFolder, "save", interrupted)
+        train(chosen, out, data_dir=data, save_seconds=0)
+    assert saves and "measured with 2 threads and this process runs with" in capsys.readouterr().err
+    record = (out / "train.json").read_bytes()
+    dearer = [{**row, "ms": row["ms"] * 2} for row in found["rows"]]
+    path.write_text(json.dumps({**found, "rows": dearer}), "utf-8")
+    with pytest.raises(EconomyError, match="table of latencies has changed since the training"):
+        train(chosen, out, resume=True, data_dir=data)
+    assert (out / "train.json").read_bytes() == record
+    path.write_text(json.dumps({**found, "threads": torch.get_num_threads()}), "utf-8")
+    capsys.readouterr()
+    assert train(chosen, out, resume=True, data_dir=data)["status"] == "complete"
+    assert "threads" not in capsys.readouterr().err
