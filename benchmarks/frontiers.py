@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ HERE = Path(__file__).parent
 CONFIG, OUT = HERE / "frontier" / "stsb.toml", Path("runs/frontier-stsb")
 README, RESULTS = HERE / "frontier" / "Readme.md", HERE / "results"
 PART = "development"
+_CELL, _MADE = ["method", "budget_fraction", "seed"], ("git_commit", "ended")
 _VERDICT = ["rival", "budget_fraction", "verdict", "difference", "low", "high", "seeds", "n"]
 
 
@@ -48,24 +50,38 @@ def time_models(folder: Path) -> int:
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """What a frontier's folder came to: scores and spend of every cell, and the verdicts."""
-    from agent_economy.runs.manifest import environment, now
+    """What a frontier's complete cells came to, each with the commit and the time it is from.
+
+    A sweep may go on meanwhile: cells that are still trained count for nothing. Machines, dates
+    and versions are those that the cells were trained with, not those of whoever writes this.
+
+    Raises:
+        EconomyError: no cell is complete.
+    """
+    from agent_economy.runs.reader import COMPLETE
+    from agent_economy.training.frontier_cells import read_cells
     from agent_economy.training.frontier_tables import collect
 
     tables = collect(folder)
     metrics = tables["metrics"]
     wide = metrics[metrics["part"] == PART].pivot_table(
-        index=["method", "budget_fraction", "seed"], columns="measure", values="value"
+        index=_CELL, columns="measure", values="value"
     )
-    cells = wide[["score", "n", "flops_fraction"]].reset_index()
-    records = [json.loads(path.read_text("utf-8")) for path in folder.glob("cells/*/train.json")]
+    complete = [cell for cell in read_cells(folder) if cell.status == COMPLETE]
+    records = [cell.record for cell in complete]
+    about = pd.DataFrame(
+        [cell.key | {key: cell.record.get(key) for key in _MADE} for cell in complete]
+    )
+    cells = wide[["score", "n", "flops_fraction"]].reset_index().merge(about, on=_CELL)
+    task = str(records[0]["task"])
     return {
-        "command": f"agent-economy train --frontier -c benchmarks/frontier/{_task(records)}.toml",
-        "date": now(),
-        "commits": sorted({str(each["git_commit"]) for each in records}),
-        **environment(),
-        "task": _task(records),
+        "command": f"agent-economy train --frontier -c benchmarks/frontier/{task}.toml",
+        "task": task,
         "metric": records[0]["metric"],
+        "dates": sorted({str(each["ended"])[:10] for each in records if each.get("ended")}),
+        "commits": sorted({str(each["git_commit"]) for each in records if each.get("git_commit")}),
+        "machines": _distinct(each.get("machine") for each in records),
+        "versions": _distinct(each.get("versions") for each in records),
         "cells": _records(cells),
         "verdicts": _records(_verdicts(tables["verdicts"])),
     }
@@ -77,10 +93,12 @@ def markdown(result: dict[str, Any]) -> str:
     means = cells.groupby(["method", "budget_fraction"]).agg(
         score=("score", "mean"), seeds=("seed", "nunique"), flops=("flops_fraction", "mean")
     )
-    machine = result["machine"]
+    machines = sorted({f"{each['cores']} cores of an {each['cpu']}" for each in result["machines"]})
+    dates = result["dates"]
+    when = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "no date"
     lines = [
-        f"`{result['command']}`, {machine['cores']} cores of an {machine['cpu']}, "
-        f"{result['date'][:10]}; 100 x {result['metric']}, mean over seeds, {PART} part.",
+        f"`{result['command']}`, {' and '.join(machines)}, {when}; 100 x {result['metric']}, mean "
+        f"over seeds, {PART} part.",
         "",
         "| method | budget | score | share of dense FLOPs | seeds |",
         "|---|---|---|---|---|",
@@ -102,8 +120,10 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _task(records: list[dict[str, Any]]) -> str:
-    return str(records[0]["task"])
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """What is there, each once, in an order that does not depend on the cells'."""
+    texts = {json.dumps(value, sort_keys=True) for value in values if value}
+    return [json.loads(text) for text in sorted(texts)]
 
 
 def _verdicts(table: pd.DataFrame) -> pd.DataFrame:

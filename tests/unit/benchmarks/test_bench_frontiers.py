@@ -1,0 +1,51 @@
+"""What a frontier came to is written down from its complete cells alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from frontiers import make_cell
+
+from agent_economy.errors import EconomyError
+from benchmarks.frontiers import markdown, measured
+
+THEIRS = {"system": "Linux", "cpu": "ANOTHER CPU", "cores": 64, "threads": 7}
+
+
+def made(folder: Path, method: str, budget: float, seed: int, **record: Any) -> None:
+    path = make_cell(folder, method, budget, seed, attention=False) / "train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **record}))
+
+
+def test_a_running_sweep_is_written_down_as_its_cells_say(tmp_path: Path) -> None:
+    about = {"machine": THEIRS, "versions": {"torch": "9.9"}}
+    made(tmp_path, "market", 0.25, 0, git_commit="c1", ended="2025-01-02T03:04:05+00:00", **about)
+    made(tmp_path, "kwon", 0.25, 0, git_commit="c0-dirty", ended="2025-01-04T00:00:00", **about)
+    # What a training writes first: neither task nor metric nor scores, and it sorts before others.
+    running = tmp_path / "cells" / "dense-1-0"
+    running.mkdir()
+    begun = {"status": "running", "settings": {}, "git_commit": "c9", "machine": {"cpu": "no"}}
+    (running / "train.json").write_text(json.dumps(begun))
+    result = measured(tmp_path)
+    assert result["task"] == "stsb" and result["metric"] == "pearson_spearman"
+    assert result["commits"] == ["c0-dirty", "c1"]
+    assert result["dates"] == ["2025-01-02", "2025-01-04"]
+    assert result["machines"] == [THEIRS] and result["versions"] == [{"torch": "9.9"}]
+    found = {(each["method"], each["git_commit"]): each for each in result["cells"]}
+    assert set(found) == {("market", "c1"), ("kwon", "c0-dirty")}
+    cell = json.loads((tmp_path / "cells" / "market-0.25-0" / "train.json").read_text())
+    score = found["market", "c1"]["score"]
+    assert score == pytest.approx(cell["parts"]["development"]["score"])
+    assert json.loads(json.dumps(result)) == result
+    first, *table = markdown(result).splitlines()
+    assert "64 cores of an ANOTHER CPU, 2025-01-02 to 2025-01-04;" in first
+    assert any(line.startswith(f"| market | 0.25 | {100 * score:.1f} |") for line in table)
+
+
+def test_a_sweep_without_a_complete_cell_says_so(tmp_path: Path) -> None:
+    (tmp_path / "cells" / "market-0.25-0").mkdir(parents=True)
+    with pytest.raises(EconomyError, match="none of the 1 cells"):
+        measured(tmp_path)
