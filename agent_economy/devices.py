@@ -1,13 +1,36 @@
-"""A device by name, or one line that says which there are."""
+"""A device by name, or one line that says which there are; one line where its memory is short."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent_economy.errors import EconomyError
 
 if TYPE_CHECKING:
     import torch
+
+
+ON_THE_CPU = "end what else uses it, or hide it (CUDA_VISIBLE_DEVICES=) to run on the CPU"
+
+
+@contextmanager
+def one_line_if_out_of_memory(advice: str) -> Iterator[None]:
+    """Say in one line that a device's memory did not suffice, and what to do.
+
+    Args:
+        advice: what takes less.
+
+    Raises:
+        EconomyError: in place of torch's error.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EconomyError(f"the device ran out of memory; {advice}") from error
 
 
 def usable_device(name: str) -> torch.device:

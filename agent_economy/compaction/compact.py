@@ -15,11 +15,12 @@ from torch import Tensor
 
 from agent_economy.compaction.onnx import DEFAULT_OPSET, check_opset, export_onnx
 from agent_economy.compaction.shrinking import shrink
-from agent_economy.devices import usable_device
+from agent_economy.devices import one_line_if_out_of_memory, usable_device
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.executors.reading import reading_of
 from agent_economy.runs.files import TEMPORARY, names_in, one_line_if_disk_full, sync_folder
 from agent_economy.saving import RULES, TENSORS, rules_of, tensors_of
+from agent_economy.training.folder import TRAIN_RECORD
 from agent_economy.zoo.load import quiet
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Compacted:
         return lines
 
 
+@one_line_if_out_of_memory("pass --device cpu")
 def compact(
     model_dir: Path,
     out: Path,
@@ -141,7 +143,8 @@ def compact(
     opset = DEFAULT_OPSET if opset is None else opset
     if routed:
         economy.population.mute(~plan_YN.flatten().to(economy.population.device))
-    difference = _write(small, tokenizer, out, form, opset, economy if routed else None)
+    record = model_dir / TRAIN_RECORD
+    difference = _write(small, tokenizer, out, form, opset, economy if routed else None, record)
     return Compacted(
         out,
         int(plan_YN.sum()),
@@ -227,6 +230,7 @@ def _write(
     form: str,
     opset: int,
     economy: Economy | None,
+    record: Path,
 ) -> float | None:
     """Fill the folder; ``config.json`` comes last, so a folder that loads is whole."""
     from safetensors.torch import save_file
@@ -246,6 +250,8 @@ def _write(
             if economy is not None:
                 save_file(tensors_of(economy), temporary / TENSORS)
                 (temporary / RULES).write_text(rules_of(economy), "utf-8")
+            if record.is_file():  # its seed, its longest row, what it was never shown
+                shutil.copyfile(record, temporary / record.name)
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(out / path.name)
         finally:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from agent_economy.devices import ON_THE_CPU, one_line_if_out_of_memory
 from agent_economy.runs.files import write_atomic
 from agent_economy.runs.manifest import environment, now
 from agent_economy.runs.reader import CELLS, COMPLETE
@@ -26,8 +27,12 @@ MEASURES = ("latency_ms_per_example", "latency_ratio_vs_dense")
 _COLUMNS = ["method", "budget_fraction", "seed", "executor", "measure", "value"]
 
 
+@one_line_if_out_of_memory(ON_THE_CPU)
 def time_cells(folder: Path, data_dir: Path | None = None, *, again: bool = False) -> list[Path]:
     """Time every complete cell of a sweep that holds a model, on development rows.
+
+    The cells of ``market_many`` hold none: theirs is one model, scored at many budgets, and
+    ``agent-economy eval --budget`` tells how long it takes at each.
 
     Args:
         folder: the sweep.

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from agent_economy.adapters import adapter_for
 from agent_economy.compaction.adapter import whole_model
 from agent_economy.config import EconomyConfig, MechanismConfig, Named, WalletConfig
+from agent_economy.devices import ON_THE_CPU, one_line_if_out_of_memory
 from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.latencies import latency_config
@@ -50,6 +52,7 @@ _ROUNDS, _TIMED = 7, 4
 Run = Callable[[dict[str, Any]], Any]
 
 
+@one_line_if_out_of_memory(ON_THE_CPU)
 def score_folder(
     model_dir: Path,
     task: str,
@@ -83,8 +86,9 @@ def score_folder(
 
     Returns:
         ``task, metric, score, n, flops_per_token, flops_fraction, latency_ms_per_example,
-        latency_ratio_vs_dense, executor, budget_fraction, spend_fraction, seed``; where agents are
-        charged milliseconds, what they were charged per example and its share of dense as well.
+        latency_ratio_vs_dense, executor, budget_fraction, spend_fraction, seed`` (of the training,
+        where there was one); where agents are charged milliseconds, what they were charged per
+        example and its share of dense as well, and ``compiled`` where that was asked for.
 
     Raises:
         EconomyError: bad input, in one line; spend above the budget.
@@ -93,7 +97,8 @@ def score_folder(
         raise unknown("executor", executor, EXECUTORS)
     if compiled and executor != "compacted":
         raise EconomyError("--compile is for --executor compacted; add that or leave it out")
-    kept = _kept_apart(model_dir, task)
+    record = training_record(model_dir)
+    kept = _kept_apart(record, task)
     if file:
         parts = {DEVELOPMENT: read_part(task, file)}
     elif out is None:
@@ -108,7 +113,7 @@ def score_folder(
     economy = saved_economy(model_dir, model)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     limit = row_limit(
-        loaded.tokenizer, positions, data.sentences2 is not None, _max_tokens(model_dir)
+        loaded.tokenizer, positions, data.sentences2 is not None, record.get("max_tokens")
     )
 
     def encode(of: TaskData) -> Rows:
@@ -141,8 +146,9 @@ def score_folder(
         "executor": executor,
         "budget_fraction": result["budget_fraction"],
         "spend_fraction": result["spend_fraction"],
-        "seed": economy.config.seed,
+        "seed": record.get("settings", {}).get("seed", economy.config.seed),
         **{key: result[key] for key in clock if key in result},
+        **({"compiled": True} if compiled else {}),
     }
 
 
@@ -164,22 +170,44 @@ def _share_of(
     return economy.budget_share(budget_ms)
 
 
-def _max_tokens(model_dir: Path) -> int | None:
-    """The longest row that the model was trained on, where a training says so."""
+def training_record(folder: Path) -> dict[str, Any]:
+    """What the training that made a model wrote down; empty where the model is of no training.
+
+    Raises:
+        EconomyError: the record is damaged.
+    """
     for name in (TRAIN_RECORD, FINETUNE_RECORD):
-        if (model_dir / name).is_file():
-            return int(json.loads((model_dir / name).read_text("utf-8"))["max_tokens"])
-    return None
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise EconomyError(
+                f"{path} is damaged ({' '.join(str(error).split())}); make the model anew"
+            ) from error
+        if not isinstance(found, dict) or not isinstance(found.get("settings", {}), dict):
+            raise EconomyError(f"{path} is no record of a training; make the model anew")
+        return found
+    return {}
 
 
-def _kept_apart(model_dir: Path, task: str) -> TrainSettings | FinetuneSettings:
+def _kept_apart(record: dict[str, Any], task: str) -> TrainSettings | FinetuneSettings:
     """What the training that made a model took of the training part."""
-    for name, kind in ((TRAIN_RECORD, TrainSettings), (FINETUNE_RECORD, FinetuneSettings)):
-        if (model_dir / name).is_file():
-            found = json.loads((model_dir / name).read_text("utf-8"))["settings"]
-            settings: TrainSettings | FinetuneSettings = kind.model_validate(found)
-            return settings
-    return FinetuneSettings(task=task)
+    found = record.get("settings")
+    if found is None:
+        return FinetuneSettings(task=task)
+    kind = TrainSettings if "method" in found else FinetuneSettings
+    try:
+        settings: TrainSettings | FinetuneSettings = kind.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise EconomyError(
+            f"the record of this model's training has a {where!r} that is not known here "
+            f"({first['msg']}); make the model anew"
+        ) from error
+    return settings
 
 
 def _write(out: Path, task: str, found: dict[str, tuple[dict[str, Any], Tables]]) -> None:

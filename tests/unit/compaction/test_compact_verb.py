@@ -157,6 +157,18 @@ def test_the_onnx_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert written["compaction"]["heads"] == [[0, 3], []]
 
 
+def test_memory_that_is_short_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    economy_in(tmp_path / "economy", plan=True)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+
+    monkeypatch.setattr("agent_economy.compaction.compact.shrink", fails)
+    with pytest.raises(EconomyError, match=r"ran out of memory; pass --device cpu$"):
+        compact(tmp_path / "economy", tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
 def test_devices() -> None:
     assert usable_device("cpu") == torch.device("cpu")
     with pytest.raises(EconomyError, match="'cpu:3' is not there"):

@@ -38,7 +38,7 @@ def trained(teacher: str, out: Path, data: Path, method: str, **changes: Any) ->
 
 
 def test_a_static_plan_compacted_scores_the_same(tmp_path: Path, teacher: str, data: Path) -> None:
-    record = trained(teacher, tmp_path / "m", data, "market")
+    record = trained(teacher, tmp_path / "m", data, "market", seed=3)
     made = compact(tmp_path / "m", tmp_path / "small")
     assert made.static and not made.routed and made.agents < made.all_agents
     masked = score_folder(tmp_path / "m", "stsb", data_dir=data)
@@ -48,6 +48,8 @@ def test_a_static_plan_compacted_scores_the_same(tmp_path: Path, teacher: str, d
     assert small["score"] == pytest.approx(masked["score"], abs=1e-6)
     assert small["flops_fraction"] == pytest.approx(masked["flops_fraction"])
     assert small["latency_ratio_vs_dense"] > 0
+    assert "compiled" not in inside
+    assert masked["seed"] == inside["seed"] == small["seed"] == 3
 
 
 def test_compiled_models_are_timed_against_a_compiled_dense_one(
@@ -64,7 +66,7 @@ def test_compiled_models_are_timed_against_a_compiled_dense_one(
     monkeypatch.setattr(torch, "compile", compiling)
     place = tmp_path / "m"
     found = score_folder(place, "stsb", executor="compacted", compiled=True, data_dir=data)
-    assert found["latency_ratio_vs_dense"] > 0
+    assert found["latency_ratio_vs_dense"] > 0 and found["compiled"] is True
     assert given == ["CompactedBertForSequenceClassification", "BertForSequenceClassification"]
 
     def failing(model: Any, *, dynamic: bool) -> Any:
