@@ -1,7 +1,8 @@
 """What agents take on this machine's clock: the table behind budgets in milliseconds.
 
     agent-economy bench latency               measure, print, keep the table in the cache folder
-    python -m benchmarks.latency              measure and write benchmarks/results/latency.json
+    python -m benchmarks.latency              measure, write benchmarks/results/latency.json (which
+                                              is this machine's and not part of the repository)
     python -m benchmarks.latency --model DIR  add any model's layers to the table in the cache
     python -m benchmarks.latency --quick      two sizes, two rounds; prints only
 
@@ -82,6 +83,7 @@ def write(path: Path, found: Rows, command: str) -> None:
     threads, kept = torch.get_num_threads(), []
     if path.is_file():
         before, new = read_table(path), {place(row) for row in found}
+        from_rows(before["rows"])  # a damaged table is not added to
         kept = [row for row in before["rows"] if place(row) not in new]
         if kept and before["threads"] != threads:
             raise EconomyError(

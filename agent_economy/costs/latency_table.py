@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from agent_economy.costs.latency import Reading
+from agent_economy.costs.latency import KINDS, Reading
 from agent_economy.errors import EconomyError
 from agent_economy.runs.files import write_atomic
 
@@ -24,15 +26,28 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Reading]:
     """Readings from rows; other columns are left out.
 
     Raises:
-        EconomyError: a row lacks a column.
+        EconomyError: a row lacks a column, or is no reading at all.
     """
     names = Reading.__dataclass_fields__
     try:
-        return [Reading(**{name: row[name] for name in names}) for row in rows]
+        readings = [Reading(**{name: row[name] for name in names}) for row in rows]
     except KeyError as error:
         raise EconomyError(
             f"a table of latencies has no column {error.args[0]!r}; make one with {MEASURE}"
         ) from error
+    except TypeError as error:
+        raise EconomyError(
+            f"a table of latencies has a row that is no reading; make one with {MEASURE}"
+        ) from error
+    for each in readings:
+        numbers = (each.size, each.hidden, each.tokens, each.context, each.ms)
+        real = all(isinstance(value, Real) and math.isfinite(value) for value in numbers)
+        if not real or each.kind not in KINDS or not isinstance(each.device, str):
+            raise EconomyError(
+                f"a table of latencies has a row that is no reading ({each}); make one with "
+                f"{MEASURE}"
+            )
+    return readings
 
 
 def write_table(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:

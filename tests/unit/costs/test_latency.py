@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -150,6 +151,17 @@ def test_a_table_on_disk(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(EconomyError, match="is no table of latencies; make one"):
             read_table(path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [1, None, {"ms": "fast"}, {"ms": float("nan")}, {"kind": "wing"}, {"device": 7}, {"size": []}],
+)
+def test_rows_that_are_no_readings_are_one_line(row: Any) -> None:
+    good = as_rows(readings())
+    bad = {**good[0], **row} if isinstance(row, dict) else row
+    with pytest.raises(EconomyError, match=r"a row that is no reading.*bench latency`$"):
+        from_rows([*good, bad])
 
 
 def test_tables_travel_as_rows_and_what_lacks_is_said() -> None:
