@@ -161,7 +161,10 @@ def report(
 def bench(
     name: Annotated[
         str | None,
-        typer.Argument(help="clearing, executors, frontier (trains for hours); default: the rest."),
+        typer.Argument(
+            help="clearing, executors, latency (measures anew what budgets in milliseconds are "
+            "read from), frontier (trains for hours); default: the first two."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -174,8 +177,9 @@ def bench(
         raise unknown("benchmark", name, points)
     if not points:
         raise EconomyError("no benchmark is installed yet")
-    # A frontier trains a whole family of models: nobody wants that by the way.
-    chosen = [name] if name else sorted(points.keys() - {"frontier"})
+    # A frontier trains a whole family of models, and the table of latencies is what models are
+    # priced by: nobody wants either by the way.
+    chosen = [name] if name else sorted(points.keys() - {"frontier", "latency"})
     results = {each: _load(points[each])() for each in chosen}
     if as_json:
         typer.echo(json.dumps(results, indent=2, default=str))
@@ -243,9 +247,12 @@ def finetune(
 @app.command()
 def train(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the model, or the family.")],
-    task: Annotated[str | None, typer.Option("--task", help="stsb, cola, sst2 or mnli.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="stsb, cola, sst2, mnli or wikitext2 (decoders).")
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder of a fine-tuned dense model: start and teacher.")
+        str | None,
+        typer.Option(help="Start and teacher: a fine-tuned model's folder, or any decoder."),
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="Who allocates compute: market (default), posted, l0, ...")

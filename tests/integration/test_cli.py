@@ -25,12 +25,16 @@ broken = no_such_module:X
 html = plugin:write_report
 [agent_economy.benchmarks]
 clearing = plugin:clearing
+latency = plugin:never
+frontier = plugin:never
 """
 CODE = """
 def write_report(run_dirs):
     return run_dirs[0] / "report.html"
 def clearing():
     return [{"mechanism": "greedy", "latency_ms": 1.23456}]
+def never():
+    raise AssertionError("nobody asked for it")
 """
 
 
@@ -168,6 +172,8 @@ def test_report_and_bench_go_through_entry_points(
     assert result == {"clearing": [{"mechanism": "greedy", "latency_ms": 1.23456}]}
     assert call("bench", "clearing") == 0
     assert "greedy     1.235" in capsys.readouterr().out
+    assert call("bench", "--json") == 0, "a table that budgets are read from, hours of training: no"
+    assert json.loads(capsys.readouterr().out) == result
 
 
 def test_ctrl_c_says_how_to_go_on(plugin: Path) -> None:
