@@ -176,6 +176,7 @@ def _no_number(
 ) -> EconomyError:
     kept = "the last good checkpoint is kept" if folder.saved() is not None else "nothing was saved"
     return EconomyError(
-        f"the loss is no number at step {step + 1} of {steps} ({kept} in {folder.folder}); lower "
+        f"the loss or its gradient is no number at step {step + 1} of {steps} "
+        f"({kept} in {folder.folder}); lower "
         f"-s learning_rate={settings.learning_rate:g} and choose another -o"
     )

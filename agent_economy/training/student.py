@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,13 +100,18 @@ class Student:
                     if parameter.grad is not None:
                         parameter.grad = accelerator.reduce(parameter.grad, "mean")
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        sound = norm.isfinite()
+        # Gates are not clipped; the largest entry says whether all are numbers, and overflows not.
+        gates = [p.grad for p in self.method.parameters() if p.grad is not None]
+        if gates:
+            sound = sound & nn.utils.get_total_norm(gates, math.inf).isfinite()
         if scaler is not None:
             scaler.step(self.optimiser)
             scaler.update()
         else:
             self.optimiser.step()
         self.optimiser.zero_grad()
-        return norm.isfinite() if scaler is None else torch.ones_like(norm, dtype=torch.bool)
+        return sound if scaler is None else torch.ones_like(sound)
 
     # --- the plan ----------------------------------------------------------------------------
 

@@ -336,7 +336,7 @@ def test_a_step_does_not_wait_for_the_device(
 
 
 @pytest.mark.parametrize("readings", [Readings, Late])
-@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("what", ["loss", "gradient", "gate"])
 def test_no_number_stops_where_it_came_up_and_keeps_the_last_good_checkpoint(
     tmp_path: Path,
     teacher: str,
@@ -360,7 +360,8 @@ def test_no_number_stops_where_it_came_up_and_keeps_the_last_good_checkpoint(
         step[0] += 1
         if step[0] != 9:
             return real(student, *rest)
-        weight = next(p for p in student.model.parameters() if p.requires_grad)
+        of = student.method if what == "gate" else student.model
+        weight = next(p for p in of.parameters() if p.requires_grad)
         if what == "loss":
             with torch.no_grad():
                 weight.fill_(torch.nan)
