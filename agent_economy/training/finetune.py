@@ -29,7 +29,7 @@ from agent_economy.training.batches import Rows, encode_rows, in_order, row_limi
 from agent_economy.training.classifier import load_encoder, with_head
 from agent_economy.training.folder import FINETUNE_RECORD, TrainingFolder
 from agent_economy.training.objective import task_loss
-from agent_economy.training.opening import SAVE_SECONDS, begun, filled
+from agent_economy.training.opening import SAVE_SECONDS, begun, filled, processes, refuse_who_saw
 from agent_economy.training.optimising import CLIP_NORM, decay_groups
 from agent_economy.training.parts import digest, divided
 from agent_economy.training.progress import progress_bar
@@ -88,12 +88,16 @@ def _finetune(
     train = divided(load_task(settings.task, "train", data_dir), settings)["train"]
     development = load_task(settings.task, "validation", data_dir)
     torch.manual_seed(seed_for(settings.seed, "finetune", "head"))
+    state = processes()
+    if state.num_processes > 1:
+        raise EconomyError("finetune runs in one process; start it without a launcher")
     encoder = load_encoder(settings.model)
+    refuse_who_saw(settings)
     tokenizer = encoder.tokenizer
     positions = getattr(encoder.model.config, "max_position_embeddings", None)
     pairs = train.sentences2 is not None
     limit = row_limit(tokenizer, positions, pairs, settings.max_tokens)
-    model = with_head(encoder.model, train)
+    model = with_head(encoder.model, train).to(state.device)
     parts = {"train": train, "development": development}
     rows = {part: encode_rows(tokenizer, data, limit) for part, data in parts.items()}
     for part, encoded in rows.items():
@@ -105,6 +109,7 @@ def _finetune(
         "examples": {part: len(encoded) for part, encoded in rows.items()},
         "cut": {part: encoded.cut for part, encoded in rows.items()},
         "data_hashes": {part: digest(data) for part, data in parts.items()},
+        "device": str(state.device),
     }
     with begun(folder, resume, about, console) as needed:
         if not needed:
@@ -123,7 +128,7 @@ def _finetune(
 
 
 def _write(model: PreTrainedModel, tokenizer: Any, at: Path) -> None:
-    model.save_pretrained(at)
+    model.cpu().save_pretrained(at)
     tokenizer.save_pretrained(at)
 
 
@@ -154,9 +159,13 @@ def _train(
             torch.manual_seed(seed_for(settings.seed, "finetune", "dropout", step))
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * warmth(step, steps)
-            loss = _step(model, optimiser, *rows.batch(batches[place]))
+            loss = _step(model, optimiser, *_placed(rows.batch(batches[place]), model.device))
             if not math.isfinite(loss):
-                raise _diverged(settings, f"loss {loss} at step {step + 1} of {steps}")
+                kept = "nothing was saved"
+                if folder.saved() is not None:
+                    kept = f"the checkpoint from before it is kept in {folder.folder}"
+                where = f"the loss or its gradient is no number at step {step + 1} of {steps}"
+                raise _diverged(settings, f"{where}; {kept}")
             loss_E[epoch] += loss * len(batches[place])
             progress.update(bar, advance=1, loss=loss)
             if place == per_epoch - 1:
@@ -168,19 +177,31 @@ def _train(
     return [float(mean) for mean in loss_E / len(rows)]
 
 
+def _placed(
+    batch: tuple[dict[str, Tensor], Tensor], device: torch.device
+) -> tuple[dict[str, Tensor], Tensor]:
+    """A batch where the model is."""
+    inputs, labels_B = batch
+    return {name: tensor.to(device) for name, tensor in inputs.items()}, labels_B.to(device)
+
+
 def _step(
     model: PreTrainedModel,
     optimiser: torch.optim.Optimizer,
     inputs: dict[str, Tensor],
     labels_B: Tensor,
 ) -> float:
-    """One step down the mean squared error, or the cross-entropy; returns it."""
+    """One step down the mean squared error, or the cross-entropy.
+
+    Returns:
+        It; NaN where it or its gradient is no number.
+    """
     loss = task_loss(model(**inputs).logits, labels_B)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimiser.step()
     optimiser.zero_grad()
-    return float(loss.detach())
+    return float(torch.where(norm.isfinite(), loss.detach(), math.nan))
 
 
 def _checkpoint(
@@ -226,7 +247,8 @@ def _measure(
     model.eval()
     guess = np.zeros(len(rows))
     for chosen in in_order(rows.lengths_B, 64):
-        logits = model(**rows.batch(chosen)[0]).logits
+        inputs, _ = _placed(rows.batch(chosen), model.device)
+        logits = model(**inputs).logits.cpu()
         if not torch.isfinite(logits).all():  # the last step of all may have been the bad one
             raise _diverged(settings, "the trained model's outputs are not numbers")
         guess[chosen] = (logits.squeeze(-1) if data.regression else logits.argmax(-1)).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
+from agent_economy.errors import EconomyError
 from agent_economy.runs.config import StrictModel
 from agent_economy.runs.files import locked, one_line_if_disk_full
 from agent_economy.runs.runner import Interrupted
-from agent_economy.training.folder import TrainingFolder
+from agent_economy.training.folder import FINETUNE_RECORD, TRAIN_RECORD, TrainingFolder
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+    from agent_economy.training.settings import FinetuneSettings, TrainSettings
 
 SAVE_SECONDS = 60.0
 """Between checkpoints: the most that a kill can cost."""
@@ -67,6 +71,39 @@ def filled(
     except KeyboardInterrupt:
         raise Interrupted("interrupted; repeat the command with --resume to go on") from None
     return folder.record
+
+
+def refuse_who_saw(settings: FinetuneSettings | TrainSettings) -> None:
+    """Refuse to start from a model that was trained on rows that are kept apart here.
+
+    Whatever made the model counts, a fine-tuning or a training under a budget.
+
+    Raises:
+        EconomyError: its folder says that it was, or cannot be read.
+    """
+    folder = Path(settings.model)
+    for path in (folder / FINETUNE_RECORD, folder / TRAIN_RECORD):
+        if not path.is_file():
+            continue
+        try:
+            theirs = dict(json.loads(path.read_text("utf-8"))["settings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise EconomyError(
+                f"{path} does not say what the model was trained on; give another model"
+            ) from error
+        if theirs.get("task") != settings.task:
+            continue  # other rows
+        # Selection rows are drawn from what test rows leave, so they are the same if both are.
+        asked = [("test_share", settings.test_share or settings.hold_out)]
+        asked.append(("hold_out", settings.hold_out))
+        for key, matters in asked:
+            ours, were = getattr(settings, key) or 0.0, theirs.get(key) or 0.0
+            if matters and ours != were:
+                name = key.replace("_", "-")
+                raise EconomyError(
+                    f"the model in {folder} was trained with {name} {were:g}, so it has seen rows "
+                    f"that {name} {ours:g} keeps apart; give one trained with --{name} {ours:g}"
+                )
 
 
 @contextmanager

@@ -8,7 +8,6 @@ has settled on a static plan, the training goes on with a physically smaller mod
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,10 +25,10 @@ from agent_economy.training.batches import Rows, encode_rows, row_limit
 from agent_economy.training.bench import Bench
 from agent_economy.training.classifier import load_for
 from agent_economy.training.evaluate import Tables, evaluate, write_tables
-from agent_economy.training.folder import FINETUNE_RECORD, TRAIN_RECORD, TrainingFolder
+from agent_economy.training.folder import TRAIN_RECORD, TrainingFolder
 from agent_economy.training.loop import make_steps
 from agent_economy.training.methods import METHODS, Method
-from agent_economy.training.opening import SAVE_SECONDS, begun, filled
+from agent_economy.training.opening import SAVE_SECONDS, begun, filled, refuse_who_saw
 from agent_economy.training.parts import TRAIN, all_parts, digest, scored_parts
 from agent_economy.training.pricing import Priced
 from agent_economy.training.settings import TrainSettings
@@ -89,6 +88,7 @@ def _open(settings: TrainSettings, accelerator: Accelerator, data_dir: Path | No
     parts = all_parts(settings.task, settings, data_dir)
     data = parts[TRAIN]
     loaded = load_for(settings.model, data)
+    refuse_who_saw(settings)
     model, tokenizer = loaded.model, loaded.tokenizer
     model.to(accelerator.device)
     adapter = adapter_for(model, settings.block_size)
@@ -129,27 +129,8 @@ def _open(settings: TrainSettings, accelerator: Accelerator, data_dir: Path | No
 
 
 def _teacher_digest(settings: TrainSettings) -> str:
-    """Of the weights that the training starts from; they must not have seen what is kept apart.
-
-    Raises:
-        EconomyError: the dense model was fine-tuned on rows that are kept apart here.
-    """
-    folder = Path(settings.model)
-    record = folder / FINETUNE_RECORD
-    if record.is_file():
-        theirs = json.loads(record.read_text("utf-8"))["settings"]
-        # Selection rows are drawn from what test rows leave, so they are the same if both are.
-        asked = [("test_share", settings.test_share or settings.hold_out)]
-        asked.append(("hold_out", settings.hold_out))
-        for key, matters in asked:
-            ours, were = getattr(settings, key) or 0.0, theirs.get(key) or 0.0
-            if matters and ours != were:
-                name = key.replace("_", "-")
-                raise EconomyError(
-                    f"the dense model in {folder} was trained with {name} {were:g}, so it has seen "
-                    f"rows that {name} {ours:g} keeps apart; fine-tune one with --{name} {ours:g}"
-                )
-    weights = folder / "model.safetensors"
+    """Of the weights that the training starts from."""
+    weights = Path(settings.model) / "model.safetensors"
     return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "not local"
 
 

@@ -9,11 +9,13 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.stats import pearsonr, spearmanr
 
 from agent_economy.errors import EconomyError
@@ -241,6 +243,31 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
+def test_a_gradient_that_is_no_number_leaves_the_checkpoint_from_before(
+    tmp_path: Path, encoder: str, data: Path, monkeypatch: Any
+) -> None:
+    real, step, out = module._step, [0], tmp_path / "m"
+
+    def poisoned(model: Any, *arguments: Any) -> float:
+        step[0] += 1
+        if step[0] != 4:
+            return real(model, *arguments)
+        handle = model.classifier.weight.register_hook(lambda gradient: gradient * torch.nan)
+        try:
+            return real(model, *arguments)
+        finally:
+            handle.remove()
+
+    monkeypatch.setattr(module, "_step", poisoned)
+    with pytest.raises(
+        EconomyError, match=rf"gradient is no number at step 4 of 12.*kept in {out}"
+    ):
+        finetune(FinetuneSettings(model=encoder, **SHORT), out, data_dir=data, save_seconds=0)
+    saved = load_file(out / "checkpoint.safetensors")
+    assert int(saved["step"]) == 3
+    assert all(tensor.isfinite().all() for tensor in saved.values())
+
+
 def test_a_bad_last_step_is_noticed(
     tmp_path: Path, encoder: str, data: Path, monkeypatch: Any
 ) -> None:
@@ -297,6 +324,37 @@ def test_from_a_fine_tuned_model_the_head_is_new(
     settings = FinetuneSettings(task="mnli", model=str(whole), epochs=1, limit=10)
     finetune(settings, tmp_path / "m", data_dir=data)
     assert load(str(tmp_path / "m")).model.config.num_labels == 3
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_model_and_batches_are_where_accelerate_says(
+    tmp_path: Path, encoder: str, data: Path, monkeypatch: Any, device: str
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no accelerator")
+    real, met = module._step, set[str]()
+
+    def watched(model: Any, optimiser: Any, inputs: Any, labels_B: Any) -> float:
+        met.update(each.device.type for each in (model, labels_B, *inputs.values()))
+        return real(model, optimiser, inputs, labels_B)
+
+    state = SimpleNamespace(num_processes=1, device=torch.device(device))
+    monkeypatch.setattr(module, "processes", lambda: state)
+    monkeypatch.setattr(module, "_step", watched)
+    settings = FinetuneSettings(model=encoder, limit=32, **SHORT)
+    record = finetune(settings, tmp_path / "m", data_dir=data)
+    assert met == {device} and record["device"] == device
+    assert load(str(tmp_path / "m")).model.device.type == "cpu"
+
+
+def test_several_processes_are_refused(
+    tmp_path: Path, encoder: str, data: Path, monkeypatch: Any
+) -> None:
+    state = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    monkeypatch.setattr(module, "processes", lambda: state)
+    with pytest.raises(EconomyError, match="finetune runs in one process"):
+        finetune(FinetuneSettings(model=encoder, **SHORT), tmp_path / "m", data_dir=data)
+    assert not (tmp_path / "m").exists()
 
 
 def test_the_command_line_has_the_defaults_of_the_settings() -> None:

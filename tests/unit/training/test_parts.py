@@ -152,6 +152,30 @@ def test_a_teacher_that_saw_test_rows_is_refused(tmp_path: Path, teacher: Path, 
         train(changed, tmp_path / "m", data_dir=data)
 
 
+def test_a_trained_economy_that_saw_test_rows_is_refused(
+    tmp_path: Path, teacher: Path, data: Path
+) -> None:
+    seen, out = tmp_path / "seen", tmp_path / "m"
+    train(settings(teacher, test_share=None, epochs=0), seen, data_dir=data)
+    message = r"the model in .*seen was trained with test-share 0, .* test-share 0\.3 keeps apart"
+    with pytest.raises(EconomyError, match=message):
+        train(settings(seen, epochs=0), out, data_dir=data)
+    dense: dict[str, Any] = {"epochs": 1, "limit": 8}
+    with pytest.raises(EconomyError, match=message):
+        again = FinetuneSettings(task="stsb", model=str(seen), test_share=SHARE, **dense)
+        finetune(again, out, data_dir=data)
+    (seen / "finetune.json").write_text("{")
+    with pytest.raises(EconomyError, match=r"finetune\.json does not say what"):
+        train(settings(seen, epochs=0), out, data_dir=data)
+    (seen / "finetune.json").unlink()
+    assert not out.exists()
+    # Rows of another task are others, and who left the same rows alone may be gone on from.
+    other = FinetuneSettings(task="sst2", model=str(seen), hold_out=0.2, **dense)
+    assert finetune(other, tmp_path / "sst2", data_dir=data)["status"] == "complete"
+    train(settings(teacher, epochs=0), tmp_path / "same", data_dir=data)
+    train(settings(tmp_path / "same", epochs=0), tmp_path / "next", data_dir=data)
+
+
 def test_a_training_without_test_rows_resumes_as_one_from_before(
     tmp_path: Path, teacher: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
