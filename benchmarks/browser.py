@@ -23,19 +23,28 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    # Nobody looks at the window; its timers and frames shall come all the same.
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
     "--window-size=1280,900",
 )
-_OPTION = """
-const [name, done] = [arguments[0], arguments[arguments.length - 1]];
-const place = document.querySelector('.' + name);
-if (!window.requirejs || !place) { done(null); return; }
-requirejs([solara.cdn + '/echarts@5.4.0/dist/echarts.js'], (echarts) => {
-  const chart = echarts.getInstanceByDom(place);
-  if (!chart) { done(null); return; }
-  const option = chart.getOption();
-  done({series: option.series, x: option.xAxis[0].data, y: option.yAxis[0].data});
-});
+#: the chart library where the page has loaded it by now; never waits, since a page may go away
+ECHARTS = """
+const library = window.solara && solara.cdn + '/echarts@5.4.0/dist/echarts.js';
+const echarts =
+  library && window.requirejs && requirejs.defined(library) ? requirejs(library) : null;
 """
+_OPTION = (
+    ECHARTS
+    + """
+const place = document.querySelector('.' + arguments[0]);
+const chart = echarts && place ? echarts.getInstanceByDom(place) : null;
+if (!chart) return null;
+const option = chart.getOption();
+return {series: option.series, x: option.xAxis[0].data, y: option.yAxis[0].data};
+"""
+)
 
 
 def missing() -> str:
@@ -90,7 +99,7 @@ def chromium() -> Iterator[Any]:
 
 def chart(driver: Any, name: str) -> dict[str, Any] | None:
     """What a chart draws: its series and the names along its axes; None if it is not there yet."""
-    found: dict[str, Any] | None = driver.execute_async_script(_OPTION, name)
+    found: dict[str, Any] | None = driver.execute_script(_OPTION, name)
     return found
 
 
