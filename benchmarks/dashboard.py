@@ -17,7 +17,7 @@ from benchmarks.browser import ECHARTS, chart, chromium, missing, served
 STEPS = 25
 SENTENCE = (
     "the committee approved the budget after a long debate about its costs and then went home "
-    "because the trains would not wait for anybody who was late that night"
+    "because the trains would not wait for anybody who was very late that night"
 )
 
 _CLICK = (
