@@ -93,11 +93,11 @@ class Frozen:
 class PerFlop(RandomPolicy):
     """Random credits per GFLOP: a head and a block are served with the same chance.
 
+    Without a name of its own: it is not on offer.
+
     Args:
         gflops_N: what a token costs each agent.
     """
-
-    name = "random per flop"
 
     def __init__(self, gflops_N: Tensor) -> None:
         super().__init__(seed=2)

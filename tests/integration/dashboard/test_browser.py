@@ -200,15 +200,18 @@ def test_a_typed_sentence_changes_the_heat_map(page: Any) -> None:
     healthy(page)
 
 
+def menu(page: Any) -> list[Any]:
+    found: list[Any] = page.find_elements("css selector", ".menuable__content__active .v-list-item")
+    return found
+
+
 def test_a_layer_and_a_measure_can_be_chosen(page: Any) -> None:
     buttons = page.find_elements("css selector", "button")
     next(each for each in buttons if each.text.strip().lower() == "bid").click()
     until(lambda: any(cell[2] not in (0, 1) for cell in served_cells(page)))
     control(page, "Layer", ".v-select__slot").click()
-    items = until(
-        lambda: page.find_elements("css selector", ".menuable__content__active .v-list-item")
-    )
-    next(each for each in items if each.text.strip() == "layer 3").click()
+    # Items of a menu that is still opening have no text yet.
+    until(lambda: [item for item in menu(page) if item.text.strip() == "layer 3"])[0].click()
     until(lambda: len((browser.chart(page, "chart-sentence") or {"y": []})["y"]) == 24)
     shown = browser.chart(page, "chart-sentence")
     assert shown is not None and shown["y"][0] == "L3 head 0"

@@ -208,8 +208,14 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
     refused("budgets: 0.25 stands there twice", "budgets=[0.25, 0.4, 0.250]")
     refused("rivals: l0 stands there twice", 'rivals=["l0", "l0"]')
     refused("unknown method 'markt'.*'market'", "economy.name=markt")
-    refused("unknown option of method market 'aneal'.*'anneal'", "economy.options={aneal = 0.3}")
-    refused("market: noise = -1; give a number", "economy.options={noise = -1}")
+    refused(
+        "unknown option of method market 'aneal'.*'anneal'",
+        "economy.name=market",
+        "economy.options={aneal = 0.3}",
+    )
+    refused(
+        "market: noise = -1; give a number", "economy.name=market", "economy.options={noise = -1}"
+    )
     refused("market: budgets = .* smaller one first", "many={budgets = [0.6, 0.2]}")
     refused("train.learning_rate: .* greater than 0", "train={learning_rate = -1}")
     refused("train.epochs: .* valid integer", 'train={epochs = "x"}')
