@@ -160,6 +160,16 @@ def test_a_slider_changes_the_market(page: Any) -> None:
     healthy(page)
 
 
+def pick(page: Any, choice: str) -> None:
+    """Click an item of the open menu; items of a menu that is still opening have no text yet."""
+
+    def items() -> list[Any]:
+        shown = page.find_elements("css selector", ".menuable__content__active .v-list-item")
+        return [item for item in shown if item.text.strip() == choice]
+
+    until(items)[0].click()
+
+
 def test_mechanism_policy_and_income_can_be_chosen(page: Any) -> None:
     before = served_cells(page)
     for label, choice in (
@@ -168,10 +178,7 @@ def test_mechanism_policy_and_income_can_be_chosen(page: Any) -> None:
         ("Income rule", "revenue"),
     ):
         control(page, label, ".v-select__slot").click()
-        items = until(
-            lambda: page.find_elements("css selector", ".menuable__content__active .v-list-item")
-        )
-        next(each for each in items if each.text.strip() == choice).click()
+        pick(page, choice)
         until(
             lambda label=label, choice=choice: (
                 choice in control(page, label, ".v-select__selection").text
@@ -200,18 +207,12 @@ def test_a_typed_sentence_changes_the_heat_map(page: Any) -> None:
     healthy(page)
 
 
-def menu(page: Any) -> list[Any]:
-    found: list[Any] = page.find_elements("css selector", ".menuable__content__active .v-list-item")
-    return found
-
-
 def test_a_layer_and_a_measure_can_be_chosen(page: Any) -> None:
     buttons = page.find_elements("css selector", "button")
     next(each for each in buttons if each.text.strip().lower() == "bid").click()
     until(lambda: any(cell[2] not in (0, 1) for cell in served_cells(page)))
     control(page, "Layer", ".v-select__slot").click()
-    # Items of a menu that is still opening have no text yet.
-    until(lambda: [item for item in menu(page) if item.text.strip() == "layer 3"])[0].click()
+    pick(page, "layer 3")
     until(lambda: len((browser.chart(page, "chart-sentence") or {"y": []})["y"]) == 24)
     shown = browser.chart(page, "chart-sentence")
     assert shown is not None and shown["y"][0] == "L3 head 0"
