@@ -74,26 +74,15 @@ def _complete(folder: Path) -> list[Cell]:
 
 def _timed(place: Path, cell: Cell, data_dir: Path | None) -> dict[str, Any]:
     # Reading tables must not cost the import of torch.
-    import torch
-
-    from agent_economy.training.batches import encode_rows, row_limit
-    from agent_economy.training.classifier import load_for
     from agent_economy.training.parts import load_part
-    from agent_economy.training.score import Runner, latency, runner, saved_economy
+    from agent_economy.training.score import Runner, founded, latency, runner
 
     data = load_part(str(cell.record["task"]), "validation", data_dir)
-    loaded = load_for(str(place), data)
-    model: Any = loaded.model
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    economy = saved_economy(place, model)
-    positions = getattr(model.config, "max_position_embeddings", None)
-    limit = row_limit(
-        loaded.tokenizer, positions, data.sentences2 is not None, cell.record.get("max_tokens")
-    )
-    rows = encode_rows(loaded.tokenizer, data, limit)
+    economy, encode = founded(place, data, cell.record)
+    rows = encode(data)
     executor = "routed" if economy.market.plan_YN is None else "compacted"
     if cell.method in DENSE:
-        executor, fast = "dense", Runner(lambda batch: model(**batch))
+        executor, fast = "dense", Runner(lambda batch: economy.model(**batch))
     else:
         fast = runner(economy, executor)
     ms, ratio = latency(economy, fast, rows)

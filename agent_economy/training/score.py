@@ -107,18 +107,7 @@ def score_folder(
         parts = all_parts(task, kept, data_dir)
         parts = {name: parts[name] for name in scored_parts(parts)}
     data = next(iter(parts.values()))
-    loaded = load_for(str(model_dir), data)
-    model: Any = loaded.model
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    economy = saved_economy(model_dir, model)
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    limit = row_limit(
-        loaded.tokenizer, positions, data.sentences2 is not None, record.get("max_tokens")
-    )
-
-    def encode(of: TaskData) -> Rows:
-        return encode_rows(loaded.tokenizer, of, limit)
-
+    economy, encode = founded(model_dir, data, record)
     rows_of = {name: encode(of) for name, of in parts.items()}
     rows = next(iter(rows_of.values()))
     if budget_ms is not None:
@@ -150,6 +139,27 @@ def score_folder(
         **{key: result[key] for key in clock if key in result},
         **({"compiled": True} if compiled else {}),
     }
+
+
+def founded(
+    folder: Path, data: TaskData, record: dict[str, Any]
+) -> tuple[Economy, Callable[[TaskData], Rows]]:
+    """A folder's economy on the device that is here, and how it reads a part of the data.
+
+    Args:
+        folder: as in ``score_folder``.
+        data: of the task.
+        record: of the training that made the model.
+    """
+    loaded = load_for(str(folder), data)
+    model: Any = loaded.model
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    economy = saved_economy(folder, model)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limit = row_limit(
+        loaded.tokenizer, positions, data.sentences2 is not None, record.get("max_tokens")
+    )
+    return economy, lambda of: encode_rows(loaded.tokenizer, of, limit)
 
 
 def _share_of(

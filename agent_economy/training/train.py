@@ -13,10 +13,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from rich.console import Console
 
 from agent_economy.adapters import adapter_for
+from agent_economy.devices import one_line_if_out_of_memory
 from agent_economy.errors import EconomyError
 from agent_economy.executors.reading import reading_of
 from agent_economy.registry import build
@@ -142,7 +142,8 @@ def _train(
     save_seconds: float,
     console: Console,
 ) -> None:
-    try:
+    advice = f"lower -s batch_size={settings.batch_size} or -s max_tokens, or pass --precision bf16"
+    with one_line_if_out_of_memory(advice):
         accelerator = _accelerator(settings)
         opened = _open(settings, accelerator, data_dir)
         main = accelerator.is_main_process  # the only one that writes, and that speaks
@@ -164,11 +165,6 @@ def _train(
             accelerator.wait_for_everyone()
             if not main:
                 folder.check(resume=True)  # reads what the first process has written
-    except torch.OutOfMemoryError as error:
-        raise EconomyError(
-            f"the device ran out of memory; lower -s batch_size={settings.batch_size} or "
-            "-s max_tokens, or pass --precision bf16"
-        ) from error
 
 
 def _finish(

@@ -42,34 +42,7 @@ class Frontier(Figure):
 
     def draw(self, data: pd.DataFrame) -> Canvas:
         """Lines with bars both ways."""
-        parts = list(dict.fromkeys(data["part"]))
-        canvas, axes = panels(1, len(parts), height_in=5.0, share_y=False)
-        styles = method_styles(data["method"])
-        for ax, part in zip(axes[0], parts, strict=True):
-            rows = data[data["part"] == part]
-            for method in in_order(rows["method"]):
-                line = rows[rows["method"] == method].sort_values("flops")
-                if method in DENSE:
-                    dashes = {"linestyle": ":"} if method == DENSE[0] else {}
-                    ax.axhline(line["score"].mean(), **BELOW | dashes, label=label(method))
-                    continue
-                x, y = line["flops"].to_numpy(), line["score"].to_numpy()
-                ax.errorbar(
-                    x,
-                    y,
-                    xerr=np.abs(line[["flops_low", "flops_high"]].to_numpy().T - x),
-                    yerr=np.abs(line[["score_low", "score_high"]].to_numpy().T - y),
-                    elinewidth=1.0,
-                    label=label(method),
-                    **styles[method],
-                )
-            ax.set_title(part)
-            ax.set_xlabel("measured FLOPs, % of the dense agents'")
-            percentages(ax.xaxis)
-            ax.set_xlim(left=0)
-        axes[0][0].set_ylabel(METRICS.get(data["metric"].iloc[0], data["metric"].iloc[0]))
-        legend_below(canvas, axes, columns=4)
-        return canvas
+        return draw_scores(data, "flops", "measured FLOPs, % of the dense agents'")
 
     def findings(self, data: pd.DataFrame) -> list[str]:
         """The economy and the best rival at each budget of the first part."""
@@ -85,6 +58,44 @@ class Frontier(Figure):
                 f"rivals at that budget {label(best['method'])} scores most: {_spread(best)}."
             )
         return said
+
+
+def draw_scores(data: pd.DataFrame, cost: str, says: str) -> Canvas:
+    """Scores over what they cost: one panel per part of the data, bars both ways.
+
+    Args:
+        data: part, method, metric, and ``score`` and ``cost`` with their ``_low`` and ``_high``.
+        cost: the column.
+        says: the axis.
+    """
+    parts = list(dict.fromkeys(data["part"]))
+    canvas, axes = panels(1, len(parts), height_in=5.0, share_y=False)
+    styles = method_styles(data["method"])
+    for ax, part in zip(axes[0], parts, strict=True):
+        rows = data[data["part"] == part]
+        for method in in_order(rows["method"]):
+            line = rows[rows["method"] == method].sort_values(cost)
+            if method in DENSE:
+                dashes = {"linestyle": ":"} if method == DENSE[0] else {}
+                ax.axhline(line["score"].mean(), **BELOW | dashes, label=label(method))
+                continue
+            x, y = line[cost].to_numpy(), line["score"].to_numpy()
+            ax.errorbar(
+                x,
+                y,
+                xerr=np.abs(line[[f"{cost}_low", f"{cost}_high"]].to_numpy().T - x),
+                yerr=np.abs(line[["score_low", "score_high"]].to_numpy().T - y),
+                elinewidth=1.0,
+                label=label(method),
+                **styles[method],
+            )
+        ax.set_title(part)
+        ax.set_xlabel(says)
+        percentages(ax.xaxis)
+        ax.set_xlim(left=0)
+    axes[0][0].set_ylabel(METRICS.get(data["metric"].iloc[0], data["metric"].iloc[0]))
+    legend_below(canvas, axes, columns=4)
+    return canvas
 
 
 def _spread(row: pd.Series) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from agent_economy.runs.reader import Run
 from analysis.figures.base import Figure, Missing
-from analysis.figures.frontier import SCENARIO
-from analysis.frontier import METRICS
-from analysis.frontier_names import DENSE, MARKET, in_order, label, method_styles
-from analysis.lines import legend_below, panels
-from analysis.style import BELOW, percent, percentages
+from analysis.figures.frontier import SCENARIO, draw_scores
+from analysis.frontier_names import MARKET
+from analysis.style import percent
 
 RATIO = "latency_ratio_vs_dense"
 
@@ -60,34 +57,7 @@ class FrontierLatency(Figure):
 
     def draw(self, data: pd.DataFrame) -> Canvas:
         """Lines with bars both ways."""
-        parts = list(dict.fromkeys(data["part"]))
-        canvas, axes = panels(1, len(parts), height_in=5.0, share_y=False)
-        styles = method_styles(data["method"])
-        for ax, part in zip(axes[0], parts, strict=True):
-            rows = data[data["part"] == part]
-            for method in in_order(rows["method"]):
-                line = rows[rows["method"] == method].sort_values("ratio")
-                if method in DENSE:
-                    dashes = {"linestyle": ":"} if method == DENSE[0] else {}
-                    ax.axhline(line["score"].mean(), **BELOW | dashes, label=label(method))
-                    continue
-                x, y = line["ratio"].to_numpy(), line["score"].to_numpy()
-                ax.errorbar(
-                    x,
-                    y,
-                    xerr=np.abs(line[["ratio_low", "ratio_high"]].to_numpy().T - x),
-                    yerr=np.abs(line[["score_low", "score_high"]].to_numpy().T - y),
-                    elinewidth=1.0,
-                    label=label(method),
-                    **styles[method],
-                )
-            ax.set_title(part)
-            ax.set_xlabel("measured time, % of the dense model's")
-            percentages(ax.xaxis)
-            ax.set_xlim(left=0)
-        axes[0][0].set_ylabel(METRICS.get(data["metric"].iloc[0], data["metric"].iloc[0]))
-        legend_below(canvas, axes, columns=4)
-        return canvas
+        return draw_scores(data, "ratio", "measured time, % of the dense model's")
 
     def findings(self, data: pd.DataFrame) -> list[str]:
         """What the economy's models take at each budget, on the first part."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from agent_economy.economy import Economy
 
 
+SCARCE = 0.99
+"""A full budget, to a market: at 1 none is run, all are served for nothing, nothing is learned."""
+
+
 class Method(nn.Module, ABC):
     """Decides, step by step, who computes while the model is trained.
 

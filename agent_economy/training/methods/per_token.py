@@ -18,15 +18,12 @@ from agent_economy.errors import EconomyError
 from agent_economy.policies.learned import LearnedPolicy, ranked
 from agent_economy.policies.trainable import TrainablePolicy
 from agent_economy.training.bench import Bench
-from agent_economy.training.methods.base import Method
+from agent_economy.training.methods.base import SCARCE, Method
 from agent_economy.training.methods.options import check_options
 from agent_economy.training.schedule import annealed, drawn, geometric
 
 if TYPE_CHECKING:
     from agent_economy.receipt import Receipt
-
-SCARCE = 0.99
-"""At the full budget no market is run, and nothing could be learned."""
 
 _READ_STEP = 4.0
 """Adam's step of a matrix that reads hidden states, times their width, over that of other gates."""

@@ -21,8 +21,9 @@ from agent_economy.economy import Economy
 from agent_economy.errors import EconomyError
 from agent_economy.policies.learned import LearnedPolicy, ranked
 from agent_economy.training.bench import Bench
+from agent_economy.training.methods.base import SCARCE
 from agent_economy.training.methods.options import check_options
-from agent_economy.training.methods.per_token import SCARCE, PerToken
+from agent_economy.training.methods.per_token import PerToken
 from agent_economy.training.methods.posting import POSTING_ROWS, post, post_price, spend_share
 
 KNOTS = 5

@@ -25,16 +25,12 @@ from agent_economy.policies.learned import LearnedPolicy, ranked
 from agent_economy.rivals import Allowance
 from agent_economy.rivals.knapsack import best_plan
 from agent_economy.training.bench import Bench
-from agent_economy.training.methods.base import Method, gated, planned_economy
+from agent_economy.training.methods.base import SCARCE, Method, gated, planned_economy
 from agent_economy.training.methods.options import check_options
 from agent_economy.training.schedule import annealed, drawn, geometric
 
 if TYPE_CHECKING:
     from agent_economy.economy import Economy
-
-
-_SCARCE = 0.99
-"""At the full budget everybody would be served for nothing, whatever the price."""
 
 
 class StandingMarketMethod(Method):
@@ -124,7 +120,7 @@ class StandingMarketMethod(Method):
         with torch.autocast(self.bench.device.type, enabled=False):
             bid_YN = self.bids(self.budget)
             contract = self.bench.standing.clear(
-                self._mechanism(), bid_YN, min(self.budget, _SCARCE), self._softness
+                self._mechanism(), bid_YN, min(self.budget, SCARCE), self._softness
             )
         self._price = contract.price.detach()
         return gated(self.bench, contract.gate_YN, inputs), contract.flops_fraction
@@ -145,7 +141,7 @@ class StandingMarketMethod(Method):
         bid_YN = self.bids(budget)
         self.policy.train()
         if self.price is not None:
-            gate_YN = self.bench.standing.clear(self._mechanism(), bid_YN, _SCARCE).gate_YN
+            gate_YN = self.bench.standing.clear(self._mechanism(), bid_YN, SCARCE).gate_YN
             return self.bench.checked(gate_YN.bool())
         plan_YN = standing_plan(self.policy, budget, self.bench.allowance(budget))
         return self.bench.checked(plan_YN).to(self.bench.device)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from studies import assert_csv_draws_the_same
 
 from agent_economy.errors import EconomyError
 from agent_economy.metrics.inequality import gini
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
 from analysis.endowments import compared
-from analysis.figures.base import FIGURES
 from simulations.endowments import SCENARIO
 from simulations.endowments.cell import _endowed
 from simulations.endowments.config import EndowmentsConfig
@@ -117,14 +115,7 @@ def test_same_seed_same_bytes(run: Run, config: EndowmentsConfig, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["endowments", "endowments_table"])
 def test_the_csv_alone_draws_the_same_figure(name: str, run: Run) -> None:
-    figure = FIGURES.get(name)()
-    data = figure.data(run)
-    again = pd.read_csv(io.StringIO(data.to_csv(index=False)))
-    one, other = (io.BytesIO() for _ in range(2))
-    figure.draw(data).savefig(one, format="png", dpi=40)
-    figure.draw(again).savefig(other, format="png", dpi=40)
-    assert one.getvalue() == other.getvalue()
-    assert all(each.endswith(".") and "nan" not in each for each in figure.findings(data))
+    assert_csv_draws_the_same(name, run)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from studies import assert_csv_draws_the_same, interrupted_and_resumed
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
 from analysis.entry_exit import judged
-from analysis.figures.base import FIGURES
 from simulations.entry_exit import SCENARIO
 from simulations.entry_exit.cell import _model
 from simulations.entry_exit.config import EntryExitConfig
@@ -106,19 +104,7 @@ def test_resumed_runs_end_with_the_same_bytes(
 ) -> None:
     import simulations.entry_exit.cell as cell
 
-    real, calls = cell.run_cell, []
-
-    def killed(session: Any, point: Any) -> Any:
-        calls.append(point)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(session, point)
-
-    monkeypatch.setattr(cell, "run_cell", killed)
-    with pytest.raises(EconomyError, match="--resume"):
-        execute(SCENARIO, config, tmp_path / "two", False)
-    monkeypatch.setattr(cell, "run_cell", real)
-    again = execute(SCENARIO, config, tmp_path / "two", True)
+    again = interrupted_and_resumed(SCENARIO, config, cell, tmp_path / "two", monkeypatch, at=3)
     files = sorted(run.path.glob("entry_*.parquet"))
     assert len(files) == 3
     for file in files:
@@ -127,14 +113,7 @@ def test_resumed_runs_end_with_the_same_bytes(
 
 @pytest.mark.parametrize("name", ["entry_exit", "entry_exit_layers", "entry_exit_table"])
 def test_the_csv_alone_draws_the_same_figure(name: str, run: Run) -> None:
-    figure = FIGURES.get(name)()
-    data = figure.data(run)
-    again = pd.read_csv(io.StringIO(data.to_csv(index=False)))
-    one, other = (io.BytesIO() for _ in range(2))
-    figure.draw(data).savefig(one, format="png", dpi=40)
-    figure.draw(again).savefig(other, format="png", dpi=40)
-    assert one.getvalue() == other.getvalue()
-    assert all(each.endswith(".") and "nan" not in each for each in figure.findings(data))
+    assert_csv_draws_the_same(name, run)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
+from studies import assert_csv_draws_the_same, interrupted_and_resumed
 
 from agent_economy.config import MechanismConfig
 from agent_economy.costs.tariff import Tariff
@@ -16,7 +15,6 @@ from agent_economy.economy import build_mechanism
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
-from analysis.figures.base import FIGURES
 from analysis.market_power import coalitions, learning
 from simulations.market_power import SCENARIO
 from simulations.market_power.cell import collusion
@@ -142,19 +140,7 @@ def test_resumed_runs_end_with_the_same_bytes(
 ) -> None:
     import simulations.market_power.cell as cell
 
-    real, calls = cell.run_cell, []
-
-    def killed(session: Any, point: Any) -> Any:
-        calls.append(point)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(session, point)
-
-    monkeypatch.setattr(cell, "run_cell", killed)
-    with pytest.raises(EconomyError, match="--resume"):
-        execute(SCENARIO, config, tmp_path / "two", False)
-    monkeypatch.setattr(cell, "run_cell", real)
-    again = execute(SCENARIO, config, tmp_path / "two", True)
+    again = interrupted_and_resumed(SCENARIO, config, cell, tmp_path / "two", monkeypatch, at=4)
     files = sorted(run.path.glob("power_*.parquet"))
     assert len(files) == 2
     for file in files:
@@ -163,14 +149,7 @@ def test_resumed_runs_end_with_the_same_bytes(
 
 @pytest.mark.parametrize("name", ["market_power", "market_power_learning", "market_power_table"])
 def test_the_csv_alone_draws_the_same_figure(name: str, run: Run) -> None:
-    figure = FIGURES.get(name)()
-    data = figure.data(run)
-    again = pd.read_csv(io.StringIO(data.to_csv(index=False)))
-    one, other = (io.BytesIO() for _ in range(2))
-    figure.draw(data).savefig(one, format="png", dpi=40)
-    figure.draw(again).savefig(other, format="png", dpi=40)
-    assert one.getvalue() == other.getvalue()
-    assert all(each.endswith(".") and "nan" not in each for each in figure.findings(data))
+    assert_csv_draws_the_same(name, run)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from scipy.optimize import linprog
+from studies import assert_csv_draws_the_same, interrupted_and_resumed
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
-from analysis.figures.base import FIGURES
 from analysis.pacing import exponents, growth
 from simulations.pacing import SCENARIO
 from simulations.pacing.auction import Auction, Pacer, hindsight, planned, smoothed
@@ -224,33 +223,14 @@ def test_a_killed_run_resumes_to_the_same_bytes(
 ) -> None:
     import simulations.pacing.cell as cell
 
-    real, calls = cell.run_cell, []
-
-    def killed(session: Any, point: Any) -> Any:
-        calls.append(point)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(session, point)
-
-    monkeypatch.setattr(cell, "run_cell", killed)
-    with pytest.raises(EconomyError, match="--resume"):
-        execute(SCENARIO, config, tmp_path / "two", False)
-    monkeypatch.setattr(cell, "run_cell", real)
-    again = execute(SCENARIO, config, tmp_path / "two", True)
+    again = interrupted_and_resumed(SCENARIO, config, cell, tmp_path / "two", monkeypatch, at=4)
     file = "pacing.parquet"
     assert (run.path / file).read_bytes() == (again / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["pacing", "pacing_table"])
 def test_the_csv_alone_draws_the_same_figure(name: str, run: Run) -> None:
-    figure = FIGURES.get(name)()
-    data = figure.data(run)
-    again = pd.read_csv(io.StringIO(data.to_csv(index=False)))
-    one, other = (io.BytesIO() for _ in range(2))
-    figure.draw(data).savefig(one, format="png", dpi=40)
-    figure.draw(again).savefig(other, format="png", dpi=40)
-    assert one.getvalue() == other.getvalue()
-    assert all(each.endswith(".") and "nan" not in each for each in figure.findings(data))
+    assert_csv_draws_the_same(name, run)
 
 
 @pytest.mark.parametrize(

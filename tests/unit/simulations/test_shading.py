@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from studies import assert_csv_draws_the_same
 
 from agent_economy.config import MechanismConfig
 from agent_economy.costs.tariff import Tariff
@@ -18,7 +18,6 @@ from agent_economy.economy import build_mechanism
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
-from analysis.figures.base import FIGURES
 from analysis.misreports import gains, orders
 from simulations.shading import SCENARIO
 from simulations.shading.cell import ALL_BIDS, BY_AGENT, ONE_BID, cleared, deviations, pivot_rent_B
@@ -221,14 +220,7 @@ def test_same_seed_same_bytes(run: Run, config: ShadingConfig, tmp_path: Path) -
     "name", ["shading", "shading_table", "shading_orders", "shading_orders_table"]
 )
 def test_the_csv_alone_draws_the_same_figure(name: str, run: Run) -> None:
-    figure = FIGURES.get(name)()
-    data = figure.data(run)
-    again = pd.read_csv(io.StringIO(data.to_csv(index=False)))
-    one, other = (io.BytesIO() for _ in range(2))
-    figure.draw(data).savefig(one, format="png", dpi=40)
-    figure.draw(again).savefig(other, format="png", dpi=40)
-    assert one.getvalue() == other.getvalue()
-    assert all(each.endswith(".") and "nan" not in each for each in figure.findings(data))
+    assert_csv_draws_the_same(name, run)
 
 
 @pytest.mark.parametrize(
