@@ -74,8 +74,9 @@ def _complete(folder: Path) -> list[Cell]:
 
 def _timed(place: Path, cell: Cell, data_dir: Path | None) -> dict[str, Any]:
     # Reading tables must not cost the import of torch.
+    from agent_economy.training.clock import Runner, latency, runner
     from agent_economy.training.parts import load_part
-    from agent_economy.training.score import Runner, founded, latency, runner
+    from agent_economy.training.score import founded
 
     data = load_part(str(cell.record["task"]), "validation", data_dir)
     economy, encode = founded(place, data, cell.record)

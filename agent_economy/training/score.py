@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,6 @@ import torch
 from pydantic import ValidationError
 
 from agent_economy.adapters import adapter_for
-from agent_economy.compaction.adapter import whole_model
 from agent_economy.config import EconomyConfig, MechanismConfig, Named, WalletConfig
 from agent_economy.devices import ON_THE_CPU, one_line_if_out_of_memory
 from agent_economy.economy import Economy
@@ -27,6 +24,7 @@ from agent_economy.runs.manifest import environment, now
 from agent_economy.runs.reader import COMPLETE
 from agent_economy.training.batches import Rows, encode_rows, in_order, row_limit
 from agent_economy.training.classifier import load_for
+from agent_economy.training.clock import latency, runner
 from agent_economy.training.evaluate import BATCH_SIZE, Tables, evaluate, write_tables
 from agent_economy.training.folder import FINETUNE_RECORD, TRAIN_RECORD
 from agent_economy.training.methods.posting import POSTING_ROWS, post_price
@@ -46,10 +44,6 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("masked", "routed", "compacted")
 RULES = "economy.json"
-_ROUNDS, _TIMED = 7, 4
-"""Interleaved rounds, and batches of a round, of a latency reading."""
-
-Run = Callable[[dict[str, Any]], Any]
 
 
 @one_line_if_out_of_memory(ON_THE_CPU)
@@ -63,6 +57,7 @@ def score_folder(
     budget_ms: float | None = None,
     table: Path | None = None,
     compiled: bool = False,
+    batch_size: int = BATCH_SIZE,
     data_dir: Path | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
@@ -80,15 +75,16 @@ def score_folder(
         table: measured latencies, for a model that was trained for FLOPs; None: what
             `agent-economy bench latency` left.
         compiled: time the compacted and the dense model as ``torch.compile`` makes them.
+        batch_size: rows of the batches that are timed.
         data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
         out: leave the record and the tables of a training's folder there, so that a frontier can
             hold one model at many budgets.
 
     Returns:
         ``task, metric, score, n, flops_per_token, flops_fraction, latency_ms_per_example,
-        latency_ratio_vs_dense, executor, budget_fraction, spend_fraction, seed`` (of the training,
-        where there was one); where agents are charged milliseconds, what they were charged per
-        example and its share of dense as well, and ``compiled`` where that was asked for.
+        latency_ratio_vs_dense, batch_size, executor, budget_fraction, spend_fraction, seed`` (of
+        the training, where there was one); where agents are charged milliseconds, what they were
+        charged per example and its share of dense as well, and ``compiled`` where asked for.
 
     Raises:
         EconomyError: bad input, in one line; spend above the budget.
@@ -97,6 +93,8 @@ def score_folder(
         raise unknown("executor", executor, EXECUTORS)
     if compiled and executor != "compacted":
         raise EconomyError("--compile is for --executor compacted; add that or leave it out")
+    if batch_size < 1:
+        raise EconomyError(f"--batch-size {batch_size}: give at least 1")
     record = training_record(model_dir)
     kept = _kept_apart(record, task)
     if file:
@@ -124,7 +122,8 @@ def score_folder(
     result = next(iter(found.values()))[0]
     if out is not None:
         _write(out, task, found)
-    ms, ratio = latency(economy, runner(economy, executor, compiled=compiled), rows)
+    fast = runner(economy, executor, compiled=compiled)
+    ms, ratio = latency(economy, fast, rows, batch_size=batch_size)
     keys = ("metric", "score", "n", "flops_per_token", "flops_fraction")
     clock = ("agents_ms_per_example", "agents_ms_fraction")
     return {
@@ -132,6 +131,7 @@ def score_folder(
         **{key: result[key] for key in keys},
         "latency_ms_per_example": round(ms, 4),
         "latency_ratio_vs_dense": round(ratio, 4),
+        "batch_size": batch_size,
         "executor": executor,
         "budget_fraction": result["budget_fraction"],
         "spend_fraction": result["spend_fraction"],
@@ -303,111 +303,3 @@ def clear_at(
         pooled=market.reading.pooled,
     )
     market.plan_YN = standing_plan(policy, budget, allowance).to(economy.population.device)
-
-
-class Runner:
-    """An executor under an economy's market, ready to be timed.
-
-    Args:
-        run: a forward.
-        settle: runs a batch until nothing is left to be found out about such batches.
-        compiled: whether ``torch.compile`` made it, so that it is compared with its like.
-    """
-
-    def __init__(self, run: Run, settle: Run | None = None, *, compiled: bool = False) -> None:
-        self.run, self._settle, self.compiled = run, settle, compiled
-
-    def settle(self, batch: dict[str, Any]) -> None:
-        """See the class."""
-        if self._settle is not None:
-            self._settle(batch)
-
-
-def compiled_runner(model: Any) -> Runner:
-    """A model as ``torch.compile`` makes it, for batches of any size."""
-    fast: Any = torch.compile(model, dynamic=True)
-
-    def settle(batch: dict[str, Any]) -> Any:
-        try:
-            return fast(**batch)
-        except RuntimeError as error:  # dynamo's own errors, a missing C++ compiler among them
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise EconomyError(
-                f"torch.compile failed here ({first}); leave --compile out"
-            ) from error
-
-    return Runner(lambda batch: fast(**batch), settle, compiled=True)
-
-
-def runner(economy: Economy, name: str, *, compiled: bool = False) -> Runner:
-    """What runs a batch by an executor.
-
-    Raises:
-        EconomyError: compacted, where the allocation is not static.
-    """
-    if name == "compacted":
-        from agent_economy.compaction import shrink
-
-        plan_YN, market = economy.market.plan_YN, economy.market
-        if economy.adapter.present is not None and market.budget_fraction == 1:
-            model: Any = economy.model  # compacted already, and nobody trades in it
-            return compiled_runner(model) if compiled else Runner(lambda batch: model(**batch))
-        if plan_YN is None:
-            raise EconomyError(
-                "this model's allocation is not static, so it cannot run compacted; pass "
-                "--executor routed, or compact it with `agent-economy compact --calibrate`"
-            )
-        small = shrink(economy.adapter, plan_YN, first_only=economy.market.reading.pooled).eval()
-        return compiled_runner(small) if compiled else Runner(lambda batch: small(**batch))
-    if name == "routed":
-        from agent_economy.executors.routed import RoutedExecutor
-
-        routed = RoutedExecutor(economy.adapter, masked=economy.executor)
-        return Runner(
-            lambda batch: routed.run(batch, economy.market)[0],
-            lambda batch: routed.settle(batch, economy.market),
-        )
-    return Runner(lambda batch: economy(**batch))
-
-
-@torch.no_grad()
-def latency(economy: Economy, fast: Runner, rows: Rows) -> tuple[float, float]:
-    """Median milliseconds per example, and the median over rounds of its ratio to dense.
-
-    Batches of `BATCH_SIZE` rows of about equal length, spread over all lengths; dense and executor
-    take turns, after one round that is not counted and whatever an executor needs to settle.
-    """
-    batches = in_order(rows.lengths_B, BATCH_SIZE)
-    places = np.linspace(0, len(batches) - 1, min(_TIMED, len(batches))).round().astype(int)
-    device = next(economy.model.parameters()).device
-    taken = [
-        {key: value.to(device) for key, value in rows.batch(batches[place])[0].items()}
-        for place in places
-    ]
-    count = sum(len(batch["input_ids"]) for batch in taken)
-    own, ratios = [], []
-    # A compacted model is compared with its whole architecture, whose weights do not matter here.
-    dense: Any = economy.model
-    if economy.adapter.present is not None:
-        dense = whole_model(economy.model).eval()
-        dense.to(device)
-    other = compiled_runner(dense) if fast.compiled else Runner(lambda batch: dense(**batch))
-    with economy.trying():
-        for batch in taken:
-            fast.settle(batch)
-            other.settle(batch)
-        for _ in range(_ROUNDS + 1):
-            runs = (fast.run, other.run)
-            times = [_seconds(run, taken, device) for run in runs]
-            own.append(times[0] / count * 1e3)
-            ratios.append(times[0] / times[1])
-    return statistics.median(own[1:]), statistics.median(ratios[1:])
-
-
-def _seconds(run: Run, batches: list[dict[str, Any]], device: torch.device) -> float:
-    start = time.perf_counter()
-    for batch in batches:
-        run(batch)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
