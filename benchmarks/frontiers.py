@@ -2,7 +2,7 @@
 
 ``agent-economy bench frontier`` trains the STS-B frontier (or takes it up again), times its models
 and prints its verdicts. ``python -m benchmarks.frontiers runs/frontier-stsb`` writes what a
-frontier's folder holds, finished or not, to ``benchmarks/results/<name>.json`` and into
+frontier's folder holds, finished or not, to ``benchmarks/results/frontier-stsb.json`` and into
 ``benchmarks/frontier/Readme.md``; with ``--time`` it times models that were not timed yet and
 nothing else (``agent-economy report`` then draws scores against the clock).
 """
@@ -22,13 +22,23 @@ from benchmarks.tables import replaced
 HERE = Path(__file__).parent
 CONFIG, OUT = HERE / "frontier" / "stsb.toml", Path("runs/frontier-stsb")
 README, RESULTS = HERE / "frontier" / "Readme.md", HERE / "results"
-PART = "development"
+PREFIX = "frontier-"
 _CELL, _MADE = ["method", "budget_fraction", "seed"], ("git_commit", "ended")
-_VERDICT = ["rival", "budget_fraction", "verdict", "difference", "low", "high", "seeds", "n"]
+_VERDICT = [
+    "part",
+    "rival",
+    "budget_fraction",
+    "verdict",
+    "difference",
+    "low",
+    "high",
+    "seeds",
+    "n",
+]
 
 
 def run(config: Path = CONFIG, out: Path = OUT) -> list[dict[str, Any]]:
-    """Train what is left of the frontier and return its verdicts on the development part.
+    """Train what is left of the frontier and return its verdicts.
 
     Days on two cores, hours on a GPU; a killed run goes on where it was.
     """
@@ -64,19 +74,19 @@ def measured(folder: Path) -> dict[str, Any]:
 
     tables = collect(folder)
     metrics = tables["metrics"]
-    wide = metrics[metrics["part"] == PART].pivot_table(
-        index=_CELL, columns="measure", values="value"
-    )
+    wide = metrics.pivot_table(index=["part", *_CELL], columns="measure", values="value")
     complete = [cell for cell in read_cells(folder) if cell.status == COMPLETE]
     records = [cell.record for cell in complete]
     about = pd.DataFrame(
         [cell.key | {key: cell.record.get(key) for key in _MADE} for cell in complete]
     )
-    cells = wide[["score", "n", "flops_fraction"]].reset_index().merge(about, on=_CELL)
-    task = str(records[0]["task"])
+    scored = wide[["score", "n", "flops_fraction"]].dropna(subset="score").reset_index()
+    cells = scored.merge(about, on=_CELL)
+    name = folder.resolve().name.removeprefix(PREFIX)
     return {
-        "command": f"agent-economy train --frontier -c benchmarks/frontier/{task}.toml",
-        "task": task,
+        "command": f"agent-economy train --frontier -c benchmarks/frontier/{name}.toml",
+        "name": name,
+        "task": str(records[0]["task"]),
         "metric": records[0]["metric"],
         "dates": sorted({str(each["ended"])[:10] for each in records if each.get("ended")}),
         "commits": sorted({str(each["git_commit"]) for each in records if each.get("git_commit")}),
@@ -88,18 +98,26 @@ def measured(folder: Path) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Two tables: mean scores over seeds, and verdicts."""
-    cells = pd.DataFrame(result["cells"])
-    means = cells.groupby(["method", "budget_fraction"]).agg(
-        score=("score", "mean"), seeds=("seed", "nunique"), flops=("flops_fraction", "mean")
-    )
+    """Two tables for each part that was scored: mean scores over seeds, and verdicts."""
     machines = sorted({f"{each['cores']} cores of an {each['cpu']}" for each in result["machines"]})
     dates = result["dates"]
     when = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "no date"
     lines = [
         f"`{result['command']}`, {' and '.join(machines)}, {when}; 100 x {result['metric']}, mean "
-        f"over seeds, {PART} part.",
-        "",
+        "over seeds.",
+    ]
+    for part, cells in pd.DataFrame(result["cells"]).groupby("part"):
+        verdicts = [each for each in result["verdicts"] if each["part"] == part]
+        lines += ["", f"Part: {part}.", "", *_part(cells, verdicts)]
+    return "\n".join(lines)
+
+
+def _part(cells: pd.DataFrame, verdicts: list[dict[str, Any]]) -> list[str]:
+    """The tables of one part of the data."""
+    means = cells.groupby(["method", "budget_fraction"]).agg(
+        score=("score", "mean"), seeds=("seed", "nunique"), flops=("flops_fraction", "mean")
+    )
+    lines = [
         "| method | budget | score | share of dense FLOPs | seeds |",
         "|---|---|---|---|---|",
     ]
@@ -111,13 +129,13 @@ def markdown(result: dict[str, Any]) -> str:
         "| rival | budget | verdict | economy less rival, points (95 %) | seeds |",
         "|---|---|---|---|---|",
     ]
-    for each in result["verdicts"]:
+    for each in verdicts:
         if each["verdict"] == "not run":
             continue
         gap = f"{each['difference']:+.2f} ({each['low']:+.2f} to {each['high']:+.2f})"
         where = f"{each['rival']} | {each['budget_fraction']:g}"
         lines.append(f"| {where} | {each['verdict']} | {gap} | {int(each['seeds'])} |")
-    return "\n".join(lines)
+    return lines
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
@@ -127,7 +145,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    return table.loc[table["part"] == PART, _VERDICT]
+    return table[_VERDICT]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -152,8 +170,8 @@ def main(words: list[str] | None = None) -> None:
     result = measured(options.folder)
     table = markdown(result)
     text = json.dumps(result, indent=1) + "\n"
-    write_atomic(RESULTS / f"frontier-{result['task']}.json", text)
-    marks = f"<!-- {result['task']} -->", f"<!-- end of {result['task']} -->"
+    write_atomic(RESULTS / f"{PREFIX}{result['name']}.json", text)
+    marks = f"<!-- {result['name']} -->", f"<!-- end of {result['name']} -->"
     write_atomic(README, replaced(README.read_text("utf-8"), table, *marks))
     print(table)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frontiers import make_cell
+from frontiers import PARTS, make_cell
 
 from agent_economy.errors import EconomyError
 from benchmarks.frontiers import markdown, measured
@@ -34,15 +34,26 @@ def test_a_running_sweep_is_written_down_as_its_cells_say(tmp_path: Path) -> Non
     assert result["commits"] == ["c0-dirty", "c1"]
     assert result["dates"] == ["2025-01-02", "2025-01-04"]
     assert result["machines"] == [THEIRS] and result["versions"] == [{"torch": "9.9"}]
-    found = {(each["method"], each["git_commit"]): each for each in result["cells"]}
-    assert set(found) == {("market", "c1"), ("kwon", "c0-dirty")}
-    cell = json.loads((tmp_path / "cells" / "market-0.25-0" / "train.json").read_text())
-    score = found["market", "c1"]["score"]
-    assert score == pytest.approx(cell["parts"]["development"]["score"])
+    found = {(each["part"], each["method"]): each for each in result["cells"]}
+    assert set(found) == {(part, method) for part in PARTS for method in ("market", "kwon")}
+    assert found["development", "market"]["git_commit"] == "c1"
+    record = json.loads((tmp_path / "cells" / "market-0.25-0" / "train.json").read_text())
+    scores = {part: record["parts"][part]["score"] for part in PARTS}
+    assert {part: found[part, "market"]["score"] for part in PARTS} == pytest.approx(scores)
     assert json.loads(json.dumps(result)) == result
-    first, *table = markdown(result).splitlines()
-    assert "64 cores of an ANOTHER CPU, 2025-01-02 to 2025-01-04;" in first
-    assert any(line.startswith(f"| market | 0.25 | {100 * score:.1f} |") for line in table)
+    text = markdown(result)
+    assert "64 cores of an ANOTHER CPU, 2025-01-02 to 2025-01-04;" in text
+    for part, section in zip(PARTS, text.split("Part: ")[1:], strict=True):
+        assert section.startswith(f"{part}.")
+        assert f"\n| market | 0.25 | {100 * scores[part]:.1f} |" in section
+        assert section.count("\n| kwon | 0.25 |") == 2  # its score, and its verdict
+
+
+def test_a_frontier_is_written_down_under_its_own_name(tmp_path: Path) -> None:
+    made(tmp_path / "frontier-stsb_unseen", "market", 0.25, 0)
+    result = measured(tmp_path / "frontier-stsb_unseen")
+    assert result["name"] == "stsb_unseen" and result["task"] == "stsb"
+    assert result["command"].endswith("-c benchmarks/frontier/stsb_unseen.toml")
 
 
 def test_a_sweep_without_a_complete_cell_says_so(tmp_path: Path) -> None:
