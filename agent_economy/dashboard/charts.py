@@ -137,7 +137,7 @@ def _heat(values: Array, rows: list[str], columns: list[str], colours: list[str]
             "top": "middle",
             "itemHeight": 90,
             "itemWidth": 12,
-            "text": [_short(high), _short(min(low, 0.0))],
+            "text": [in_short(high), in_short(min(low, 0.0))],
             "inRange": {"color": colours},
             "textStyle": {"color": _INK},
         },
@@ -154,7 +154,8 @@ def _heat(values: Array, rows: list[str], columns: list[str], colours: list[str]
     }
 
 
-def _short(value: float) -> str:
+def in_short(value: float) -> str:
+    """Four digits, or all before the point with separators: 0.4012, 10,140."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

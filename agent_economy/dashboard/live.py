@@ -13,6 +13,7 @@ from mesa.datacollection import DataCollector
 from agent_economy.agents.checks import share
 from agent_economy.agents.income import INCOME_RULES
 from agent_economy.agents.mesa_agents import create_agents
+from agent_economy.dashboard.charts import in_short
 from agent_economy.dashboard.reading import Array, Reading, read_sentence
 from agent_economy.dashboard.workshop import Workshop
 from agent_economy.metrics.inequality import gini
@@ -179,7 +180,7 @@ class LiveEconomy(Model):  # type: ignore[misc]
             f"sentence, {reading.comparison.unit}": f"{reading.comparison.value:.3f}",
             "sentence, of dense FLOPs": f"{reading.flops_fraction:.1%}",
             "agents served, mean over tokens": f"{reading.bought_share:.1%}",
-            "credits per GFLOP, mean": f"{np.nanmean(reading.price_YL):.4g}",
+            "credits per GFLOP, mean": in_short(float(np.nanmean(reading.price_YL))),
             "Gini of wallets": f"{self.gini:.3f}",
             "steps": str(self.steps),
         }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from mesa import Model
 
+from agent_economy.dashboard.charts import in_short
 from agent_economy.dashboard.live import WEALTH
 from agent_economy.dashboard.reading import Array, Reading
 from agent_economy.errors import EconomyError
@@ -143,7 +144,7 @@ class Replay(Model):  # type: ignore[misc]
         steps, prices, unequal = (self.history(name) for name in (_STEP, "price_Y", "gini"))
         found = {"step": f"{steps[self.at]} of {steps[-1]}" if steps else "-"}
         if prices:
-            found["credits per GFLOP, mean"] = f"{np.nanmean(prices[self.at]):.4g}"
+            found["credits per GFLOP, mean"] = in_short(float(np.nanmean(prices[self.at])))
         if unequal:
             found["Gini of wallets"] = f"{unequal[self.at]:.3f}"
         return found
