@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent_economy.errors import EconomyError
+from agent_economy.errors import EconomyError, unknown
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.data import TaskData
-from agent_economy.tasks.glue import Split, load_task, read_task_file
+from agent_economy.tasks.glue import TASKS, Split, load_task, read_task_file
 from agent_economy.tasks.text import paragraphs, text_digest
 
 if TYPE_CHECKING:
@@ -39,16 +39,29 @@ def load_part(task: str, split: Split, data_dir: Path | None) -> TaskData:
         task: ``stsb``, ``cola``, ``sst2``, ``mnli`` or ``wikitext2``.
         split: ``"train"`` or ``"validation"``.
         data_dir: the data folder; None takes ``AGENT_ECONOMY_DATA``, then the hub.
+
+    Raises:
+        EconomyError: no such task, or its files are not there or broken.
     """
-    if task == WIKITEXT:
+    if _is_text(task):
         source = "wikitext-2-train" if split == "train" else "wikitext-2"
         return text_data(paragraphs(source, data_dir))
     return load_task(task, split, data_dir)
 
 
 def read_part(task: str, file: Path) -> TaskData:
-    """A file in a task's local format; for WikiText any UTF-8 text."""
-    return text_data(paragraphs(str(file))) if task == WIKITEXT else read_task_file(task, file)
+    """A file in a task's local format; for WikiText any UTF-8 text.
+
+    Raises:
+        EconomyError: no such task, or the file is not there or broken.
+    """
+    return text_data(paragraphs(str(file))) if _is_text(task) else read_task_file(task, file)
+
+
+def _is_text(task: str) -> bool:
+    if task not in (*TASKS, WIKITEXT):
+        raise unknown("task", task, (*TASKS, WIKITEXT))
+    return task == WIKITEXT
 
 
 def text_data(texts: list[str]) -> TaskData:

@@ -17,7 +17,14 @@ from agent_economy.tasks.data import TaskData
 from agent_economy.training import loop
 from agent_economy.training import train as module
 from agent_economy.training.finetune import finetune
-from agent_economy.training.parts import divided, reserved, scored_parts, split
+from agent_economy.training.parts import (
+    divided,
+    load_part,
+    read_part,
+    reserved,
+    scored_parts,
+    split,
+)
 from agent_economy.training.score import score_folder
 from agent_economy.training.settings import FinetuneSettings, TrainSettings
 from agent_economy.training.train import train
@@ -187,3 +194,11 @@ def test_a_training_without_test_rows_resumes_as_one_from_before(
     path.write_text(json.dumps(record))
     monkeypatch.setattr(module, "_train", None)  # nothing is trained again
     assert train(chosen, tmp_path / "m", resume=True, data_dir=data)["score"] == record["score"]
+
+
+@pytest.mark.parametrize(
+    "read", [lambda: load_part("nope", "train", None), lambda: read_part("nope", Path("x"))]
+)
+def test_an_unknown_task_is_told_all_that_there_are(read: Any) -> None:
+    with pytest.raises(EconomyError, match=r"'nope'; known: cola, mnli, sst2, stsb, wikitext2"):
+        read()
