@@ -17,18 +17,19 @@ from agent_economy.agents.income import INCOME_RULES
 from agent_economy.agents.ledger import Ledger
 from agent_economy.agents.population import Population
 from agent_economy.agents.settlement import Settlement
-from agent_economy.config import EconomyConfig, LatencyConfig, MechanismConfig, Named
+from agent_economy.calibration import calibrate
+from agent_economy.config import EconomyConfig, LatencyConfig, MechanismConfig
 from agent_economy.errors import EconomyError
-from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.masked import MaskedExecutor
 from agent_economy.executors.reading import reading_of
-from agent_economy.executors.trace import ProbeLoss, read_ahead, trace
+from agent_economy.executors.trace import ProbeLoss, trace
 from agent_economy.latencies import budget_share, charged
 from agent_economy.market import Market
-from agent_economy.mechanisms import MECHANISMS, Mechanism, Scope
-from agent_economy.policies import POLICIES, Policy, Trace
+from agent_economy.members import build_policy, mechanism_for
+from agent_economy.policies import Policy, Trace
 from agent_economy.registry import build
 from agent_economy.runs.seeds import seed_for
+from agent_economy.state import restore, state_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +68,7 @@ class Economy(nn.Module):
         self.adapter.shape = charged(self.adapter.shape, config.latency)
         shape, layers = self.adapter.shape, len(self.adapter.sites)
         found = reading_of(self.adapter)
-        mechanism = self._mechanism(config.mechanism)
+        mechanism = mechanism_for(self.adapter, config.mechanism)
         device = next(model.parameters()).device
         self.population = Population(layers, shape.heads, shape.agents - shape.heads, device)
         self.ledger = Ledger(self.population, config.wallet.endowment_credits)
@@ -194,7 +195,7 @@ class Economy(nn.Module):
             EconomyError: it is unknown, looks ahead on a decoder, or would read bids from hidden
                 states that policies were not calibrated on.
         """
-        mechanism = self._mechanism(config)
+        mechanism = mechanism_for(self.adapter, config)
         before = self.calibrated_for
         if before is not None and (before == "forward") != (config.timing == "forward"):
             raise EconomyError(
@@ -261,70 +262,17 @@ class Economy(nn.Module):
         Raises:
             EconomyError: a policy learns from measured losses, and there is no utility.
         """
-        if self.adapter.present is not None:
-            raise EconomyError(
-                "agents that left a compacted model cannot be measured; calibrate the economy that "
-                "it was made of, then compact that"
-            )
-        batches = list(batches)
-        learners = [policy.name for policy in self.policies if policy.needs_ablations]
-        if learners and utility is None:
-            raise EconomyError(
-                f"policy {learners[0]!r} learns from measured losses; say what is lost: "
-                "economy.calibrate(batches, utility.loss, utility=utility)"
-            )
-        measured = self.trace(batches, loss, probes=probes)
-        ablations = None
-        if learners and utility is not None:
-            value = first_order_value(measured)
-            seed = seed_for(self.config.seed, "ablations")
-            ablations = measure_ablations(
-                self.adapter, batches, utility, draws=draws, seed=seed, value=value
-            )
-        if self.market.timing == "forward":
-            measured, ablations = read_ahead(measured, ablations)
-        for policy in self.policies:
-            policy.fit(measured, ablations)
-        self.calibrated_for = self.market.timing
+        calibrate(self, batches, loss, probes=probes, utility=utility, draws=draws)
 
     # --- saving ------------------------------------------------------------------------------
 
     def economy_state(self) -> dict[str, torch.Tensor]:
         """Everything that lasts between forwards, the model apart, as named tensors."""
-        state = {f"population.{k}": v for k, v in self.population.state_dict().items()}
-        state |= {f"ledger.{k}": v for k, v in self.ledger.state_dict().items()}
-        for market, kept in enumerate(self.market.states):
-            state |= {f"mechanism.{market}.{k}": v for k, v in kept.items()}
-        for layer, price in enumerate(self.market.prices):
-            if price is not None:
-                state[f"price.{layer}"] = price
-        for index, policy in enumerate(self.policies):
-            state |= {f"policy.{index}.{k}": v for k, v in policy.state_dict().items()}
-        if self.market.plan_YN is not None:
-            state["plan_YN"] = self.market.plan_YN
-        state["step"] = torch.tensor(self.market.step)
-        return state
+        return state_of(self)
 
     def load_economy_state(self, state: dict[str, torch.Tensor]) -> None:
         """Take up what ``economy_state`` gave; the agents' policies must be the same."""
-
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            size, device = len(prefix), self.population.device
-            return {k[size:]: v.to(device) for k, v in state.items() if k.startswith(prefix)}
-
-        self.population.load_state_dict(part("population."))
-        self.ledger.load_state_dict(part("ledger."))
-        layers = range(self.population.layers)
-        markets = range(len(self.market.states))
-        self.market.states = [part(f"mechanism.{market}.") for market in markets]
-        prices = part("price.")
-        self.market.prices = [prices.get(str(layer)) for layer in layers]
-        for index, policy in enumerate(self.policies):
-            policy.restore(part(f"policy.{index}."))
-        plan_YN = state.get("plan_YN")
-        self.market.plan_YN = None if plan_YN is None else plan_YN.to(self.population.device)
-        self.market.step = int(state["step"])
-        self.market.last_course = None
+        restore(self, state)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as it is, and the economy beside it (JSON and safetensors).
@@ -346,36 +294,3 @@ class Economy(nn.Module):
             EconomyError: the folder holds no economy, or another model's.
         """
         return saving.load(cls, Path(folder), model)
-
-    # --- parts -------------------------------------------------------------------------------
-
-    def _mechanism(self, config: MechanismConfig) -> Mechanism:
-        """The mechanism; one that looks at later tokens is refused on a decoder."""
-        mechanism = build_mechanism(config)
-        if self.adapter.shape.causal and not mechanism.guarantees.causal:
-            raise EconomyError(
-                f"mechanism {config.name!r} at scope {config.scope!r} looks at later tokens, but "
-                f"{self.adapter.name} is a decoder; choose a causal one: "
-                + ", ".join(f"{name} ({scope})" for name, scope in causal_markets())
-            )
-        return mechanism
-
-
-def build_mechanism(config: MechanismConfig) -> Mechanism:
-    """A mechanism from its config."""
-    return build(MECHANISMS, config, scope=config.scope)
-
-
-def causal_markets() -> list[tuple[str, Scope]]:
-    """Every mechanism and scope whose allocations do not change with later tokens."""
-    return [
-        (name, scope)
-        for name, member in MECHANISMS.members().items()
-        for scope in member.scopes
-        if member(scope).guarantees.causal
-    ]
-
-
-def build_policy(config: Named, seed: int) -> Policy:
-    """A policy from its config."""
-    return build(POLICIES, config, seed=seed_for(seed, "policy", config.name))

@@ -11,9 +11,9 @@ import torch
 from agent_economy import Economy
 from agent_economy.adapters import Adapter
 from agent_economy.config import Named
-from agent_economy.economy import build_policy
 from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.trace import read_ahead, trace
+from agent_economy.members import build_policy
 from agent_economy.policies import Ablations, Policy, Trace
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.utility import Utility

@@ -15,11 +15,11 @@ from agent_economy.agents.income import INCOME_RULES
 from agent_economy.config import MechanismConfig, Named
 from agent_economy.dashboard.comparison import Comparer, comparer_for
 from agent_economy.dashboard.setting import Setting
-from agent_economy.economy import build_mechanism, build_policy, causal_markets
 from agent_economy.errors import EconomyError
 from agent_economy.executors.ablation import first_order_value, measure_ablations
 from agent_economy.executors.trace import read_ahead, trace
 from agent_economy.mechanisms import MECHANISMS
+from agent_economy.members import build_mechanism, build_policy, causal_markets
 from agent_economy.policies import POLICIES, Ablations, Policy, Trace
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.encoding import encode

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from agent_economy.config import MechanismConfig, Named, WalletConfig
-from agent_economy.economy import build_mechanism
 from agent_economy.errors import EconomyError
+from agent_economy.members import build_mechanism
 from agent_economy.policies import POLICIES
 from agent_economy.runs.config import StrictModel
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from agent_economy.config import MechanismConfig
-from agent_economy.economy import build_mechanism
 from agent_economy.mechanisms import Mechanism
+from agent_economy.members import build_mechanism
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
 from simulations.market_power.config import MarketPowerConfig

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent_economy.config import MechanismConfig
-from agent_economy.economy import build_mechanism
 from agent_economy.errors import EconomyError, unknown
+from agent_economy.members import build_mechanism
 from agent_economy.metrics.token_value import NAMES
 from agent_economy.policies import POLICIES
 from simulations.reallocation.config import ReallocationConfig

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from agent_economy.config import MechanismConfig
 from agent_economy.costs.tariff import Tariff
-from agent_economy.economy import build_mechanism
 from agent_economy.mechanisms import Clearing, Mechanism, State
 from agent_economy.mechanisms.goods import FLOPS_PER_GFLOP
 from agent_economy.mechanisms.uniform_price import UniformPrice
+from agent_economy.members import build_mechanism
 from agent_economy.runs.scenario import Cell
 from agent_economy.runs.seeds import seed_for
 from simulations.shading.config import ShadingConfig

@@ -47,6 +47,6 @@ def test_bit_equal(name: str) -> None:
 
 def _constant() -> object:
     from agent_economy.config import Named
-    from agent_economy.economy import build_policy
+    from agent_economy.members import build_policy
 
     return build_policy(Named(name="constant"), 0)

@@ -157,14 +157,16 @@ def test_listings(plugin: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_report_and_bench_go_through_entry_points(
     plugin: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from importlib.metadata import entry_points
+    from importlib.metadata import EntryPoint, entry_points
 
-    def outside(group: str) -> list[object]:
+    def outside(group: str) -> dict[str, EntryPoint]:
         # The plugin names its entry points as the project does: leave the project's own out.
         own = ("analysis", "benchmarks")
-        return [p for p in entry_points(group=group) if not p.value.startswith(own)]
+        found = [p for p in entry_points(group=group) if not p.value.startswith(own)]
+        return {point.name: point for point in found}
 
-    monkeypatch.setattr("agent_economy.cli.entry_points", outside)
+    for verbs in ("studies", "bench"):
+        monkeypatch.setattr(f"agent_economy.cli.{verbs}.plugins", outside)
     assert call("report", "runs/a", "runs/b") == 0
     assert capsys.readouterr().out == "runs/a/report.html\n"
     assert call("bench", "clearing", "--json") == 0

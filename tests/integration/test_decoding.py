@@ -11,8 +11,8 @@ from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.config import MechanismConfig
-from agent_economy.economy import causal_markets
 from agent_economy.errors import EconomyError
+from agent_economy.members import causal_markets
 
 IDS_BL = torch.randint(2, 60, (2, 9), generator=torch.Generator().manual_seed(4))
 

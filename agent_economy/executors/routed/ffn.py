@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agent_economy.adapters.base import projection_weight
 from agent_economy.costs.tariff import LayerShape
-from agent_economy.executors.routed.attention import bias_rows
+from agent_economy.executors.routed.bias import bias_rows
 from agent_economy.executors.routed.passage import Passage
 from agent_economy.executors.routed.ragged import Slices, read_through, write_through
 

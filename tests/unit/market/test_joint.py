@@ -66,7 +66,7 @@ def test_a_joint_market_keeps_to_the_supply_of_all_layers(
         if economy.market.mechanism.guarantees.feasible:
             assert receipt.spend_flops <= receipt.supply_flops
         # Where supply cannot pay for a market none is run, and nothing is traced.
-        traced = timing == "trace" and any(economy.market.run_Y)
+        traced = timing == "trace" and any(economy.market.offer.run_Y)
         assert receipt.trace_flops == (receipt.dense_flops if traced else 0)
         economy.ledger.check()
 
@@ -96,11 +96,11 @@ def test_a_joint_market_serves_more_declared_value_for_the_same_bids() -> None:
     for layer in range(LAYERS):
         order = (
             bids[layer],
-            market.tariffs[layer],
-            market._on_offer(layer),
-            market.active_YN[layer],
+            market.offer.tariffs[layer],
+            market.offer.for_agents(layer),
+            market.course.active_YN[layer],
         )
-        clearing, _ = market.mechanism.clear(*order, market.limit_YBN[layer], {})
+        clearing, _ = market.mechanism.clear(*order, market.course.limit_YBN[layer], {})
         welfare += float(clearing.welfare.sum())
         spend += float(clearing.spend_flops.sum())
     assert joint.welfare > welfare

@@ -242,7 +242,7 @@ def test_no_market_where_supply_cannot_pay_for_it() -> None:
     economy(**tiny_batch())
     state = {key: value.clone() for key, value in economy.market.states[0].items()}
     calls = len(spy.asked)
-    cost = economy.market.market_charge_Y[0]
+    cost = economy.market.offer.market_charge_Y[0]
     least = 4 * 2 * 32 * 32 + 2 * 2 * 32 + 2 * 2 * 32 * 40  # a token that sees itself alone
     economy.market.budget_fraction = (cost - 1) / least
     receipt = economy(**tiny_batch()).receipt

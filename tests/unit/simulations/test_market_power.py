@@ -11,8 +11,8 @@ from studies import assert_csv_draws_the_same, interrupted_and_resumed
 
 from agent_economy.config import MechanismConfig
 from agent_economy.costs.tariff import Tariff
-from agent_economy.economy import build_mechanism
 from agent_economy.errors import EconomyError
+from agent_economy.members import build_mechanism
 from agent_economy.runs.reader import Run
 from agent_economy.runs.runner import execute
 from analysis.market_power import coalitions, learning

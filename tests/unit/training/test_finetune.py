@@ -358,7 +358,7 @@ def test_several_processes_are_refused(
 
 
 def test_the_command_line_has_the_defaults_of_the_settings() -> None:
-    from agent_economy.cli import finetune as verb
+    from agent_economy.cli.training import finetune as verb
 
     shown = inspect.signature(verb).parameters
     for name, field in FinetuneSettings.model_fields.items():
