@@ -52,7 +52,7 @@ def read_part(task: str, file: Path) -> TaskData:
 
 
 def text_data(texts: list[str]) -> TaskData:
-    """Texts without labels."""
+    """Texts without labels (all 0), to be scored by perplexity."""
     return TaskData(WIKITEXT, texts, None, np.zeros(len(texts), np.int64), "perplexity", 0)
 
 
