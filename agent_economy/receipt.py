@@ -141,7 +141,7 @@ class Receipt:
 
     @property
     def supply_ms(self) -> float:
-        """Milliseconds on offer."""
+        """Milliseconds on offer in all layers, where supply is time."""
         return self._ms(self.supply)
 
     @property

@@ -55,7 +55,11 @@ def showcase(table: pd.DataFrame, *, scope: str | None = None) -> pd.DataFrame:
 
 
 def one_mechanism(table: pd.DataFrame, *, scope: str | None = None) -> pd.DataFrame:
-    """The rows of the lead mechanism with its lead policy, in one scope, at every budget."""
+    """The rows of the lead mechanism with its lead policy, in one scope, at every budget.
+
+    Raises:
+        Missing: the table is empty.
+    """
     if table.empty:
         raise Missing("the run recorded no row for it")
     table = lead_rows(table[table["mechanism"] == lead_mechanism(table)])

@@ -62,7 +62,11 @@ def missing() -> str:
 
 @contextmanager
 def served(*words: str) -> Iterator[str]:
-    """The address of ``agent-economy dashboard WORDS``, on a free port, while it runs."""
+    """The address of ``agent-economy dashboard WORDS``, on a free port, while it runs.
+
+    Raises:
+        RuntimeError: its first line names no address.
+    """
     command = [sys.executable, "-m", "agent_economy", "dashboard", "--no-open", "--port", "0"]
     with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as server:
         try:

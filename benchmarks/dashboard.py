@@ -55,6 +55,9 @@ def click_to_drawn_ms(driver: Any, step: int, patience_s: float = 60.0) -> float
         driver: at a live page.
         step: that the click makes.
         patience_s: how long to wait.
+
+    Raises:
+        TimeoutError: the step was not drawn by then.
     """
     driver.execute_script(_CLICK, step)
     end = time.monotonic() + patience_s

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As tables show it."""
+        """What tables call it: ``ROWS x LENGTH``."""
         return f"{self.rows} x {self.length}"
 
 

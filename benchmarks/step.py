@@ -67,7 +67,7 @@ class Bench:
         self._inside = time.perf_counter() - self._from
 
     def step(self) -> None:
-        """A step and its rows."""
+        """Run one step, write its rows, and keep what each phase took, in milliseconds."""
         start = time.perf_counter()
         self.model.step()
         stepped = time.perf_counter()

@@ -37,7 +37,11 @@ class CompactedConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """A config of the architecture's compacted kind."""
+        """A config of the architecture's compacted kind.
+
+        Raises:
+            EconomyError: what is left of the model is not said, or its architecture is unknown.
+        """
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
         found = config_dict.get("compaction")

@@ -66,7 +66,12 @@ class Line:
     pair_ms: float
 
     def ms(self, tokens: int, context: int | float) -> float:
-        """Milliseconds of one agent."""
+        """Milliseconds of one agent: ``call + token * tokens + pair * tokens * context``.
+
+        Args:
+            tokens: that it serves at once.
+            context: tokens that each of them attends to on average.
+        """
         return self.call_ms + self.token_ms * tokens + self.pair_ms * tokens * context
 
     def spread_ms(self, tokens: int) -> float:

@@ -42,6 +42,9 @@ def trace(
         Per layer, over the real tokens ``T`` of all batches: hidden states on entry (T, D),
         gate gradients (S, T, N) for each draw, norms of what agents add (T, N), and which
         tokens are read where not all are.
+
+    Raises:
+        EconomyError: there is no batch.
     """
     shape = adapter.shape
     generator = torch.Generator().manual_seed(seed)

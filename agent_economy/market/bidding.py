@@ -54,7 +54,7 @@ class Bidding:
         return bid_BLN
 
     def flops_per_token(self, layer: int, hidden: int) -> int:
-        """FLOPs of bidding for one token in a layer."""
+        """FLOPs of bidding for one token in a layer, all groups of agents together."""
         return sum(
             policy.flops_per_token(hidden, len(agents_N)) for policy, agents_N in self.groups(layer)
         )

@@ -72,7 +72,7 @@ class FixedPrice(Mechanism):
         self.price = price
 
     def initial_state(self, agents: int, units: int, seed: int) -> State:
-        """The price."""
+        """``price``: credits per GFLOP, the same whatever the market; nothing is learned."""
         return {"price": torch.tensor(self.price, dtype=torch.float64)}
 
     def _allocate(self, goods: Goods, state: State) -> tuple[Tensor, Tensor, State]:

@@ -127,7 +127,7 @@ class Goods:
         return x_BU.reshape(1, -1) if self.scope == "batch" else x_BU
 
     def per_market_sum(self, x_B: Tensor) -> Tensor:
-        """(B,) -> (M,)."""
+        """(B,) -> (M,): summed over rows where one market serves the batch, else as it is."""
         return x_B.sum(0, keepdim=True) if self.scope == "batch" else x_B
 
     def over_agents(self, x_BU: Tensor, default: float | bool) -> Tensor:

@@ -14,7 +14,7 @@ from agent_economy.policies.readout import ReadoutPolicy
 
 
 class ActivationNormPolicy(ReadoutPolicy):
-    """Valuation by output norm."""
+    """Values an agent at a token by the norm of what it adds to the residual stream there."""
 
     name = "activation_norm"
 

@@ -23,6 +23,6 @@ class ConstantPolicy(Policy):
         self.credits = credits
 
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
-        """``credits`` everywhere."""
+        """``credits`` for every row, token and agent of the group."""
         rows, length, _ = features.hidden_BLD.shape
         return features.hidden_BLD.new_full((rows, length, len(features.agents_N)), self.credits)

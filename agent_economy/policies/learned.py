@@ -81,7 +81,11 @@ class LearnedPolicy(Policy):
         self.start(ranked(score_YN), ones_YN, trace[0].hidden_TD.shape[1])
 
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
-        """One matrix product where agents see the token; else the same bid for every token."""
+        """One matrix product where agents see the token; else the same bid for every token.
+
+        Raises:
+            EconomyError: nothing was trained or calibrated.
+        """
         if not hasattr(self, "density_YN"):
             raise EconomyError(
                 f"policy {self.name!r} has no valuations yet; train the economy "

@@ -66,7 +66,11 @@ class ProbePolicy(Policy):
     # --- bidding -----------------------------------------------------------------------------
 
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
-        """One matrix product for the whole group."""
+        """One matrix product for the whole group.
+
+        Raises:
+            EconomyError: the policy is not calibrated.
+        """
         if not hasattr(self, "weight_YDN"):
             raise EconomyError(
                 f"policy {self.name!r} is not calibrated; call "

@@ -71,7 +71,11 @@ class ReadoutPolicy(Policy):
         self.register_buffer("floor_YN", floors.to(kind))
 
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
-        """One matrix product for the whole group."""
+        """One matrix product for the whole group.
+
+        Raises:
+            EconomyError: the policy is not calibrated.
+        """
         if not hasattr(self, "weight_YDN"):
             raise EconomyError(
                 f"policy {self.name!r} is not calibrated; call economy.calibrate(batches, loss)"

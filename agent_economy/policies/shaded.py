@@ -46,7 +46,11 @@ class ShadedPolicy(WrappingPolicy):
             raise EconomyError(f"shade = {shade!r}: every shade must be a number below 1")
 
     def factor(self, features: Features) -> Float[Tensor, "N"]:
-        """``1 - shade``."""
+        """``1 - shade``, one number per agent of the layer.
+
+        Raises:
+            EconomyError: the shades are not of the layer's shape.
+        """
         keep = 1 - self._shade.to(features.hidden_BLD.device)
         agents = features.limit_BN.shape[1]
         try:

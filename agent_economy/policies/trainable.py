@@ -68,7 +68,11 @@ class TrainablePolicy(Policy):
         super().restore(tables)
 
     def bid(self, features: Features) -> Float[Tensor, "B L n"]:
-        """Density times GFLOPs."""
+        """Credits: bid density times the agent's GFLOPs per token.
+
+        Raises:
+            EconomyError: nothing was trained or calibrated.
+        """
         if not hasattr(self, "gflops_YN"):
             raise EconomyError(
                 f"policy {self.name!r} has no tables yet; train the economy "

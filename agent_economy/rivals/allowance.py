@@ -97,7 +97,7 @@ class Allowance:
         return self.setup_flops_RU.shape[1] * self.group
 
     def units_YU(self, plan_YN: Bool[Tensor, "Y N"]) -> Bool[Tensor, "Y U"]:
-        """Which units a plan opens."""
+        """The set-up units (heads that share keys and values) of which a plan serves any head."""
         heads_YUG = plan_YN[:, : self.fee_agents].unflatten(1, (-1, self.group))
         opened_YU: Tensor = heads_YUG.any(-1)
         return opened_YU

@@ -48,6 +48,9 @@ class Evidence:
         """Derivative of each row's loss, for each draw, by a gate that all its tokens share.
 
         By the chain rule that is the sum of the tokens' own derivatives.
+
+        Raises:
+            EconomyError: the trace is of other batches.
         """
         masks = [token_mask(batch) for batch in self.batches]
         length_B = torch.cat([mask_BL.sum(1) for mask_BL in masks]).cpu()

@@ -54,7 +54,11 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """``config.toml``: everything needed to run it again."""
+        """``config.toml``: everything needed to run it again.
+
+        Raises:
+            EconomyError: the file is damaged.
+        """
         try:
             return tomllib.loads((self.path / CONFIG).read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -62,7 +66,11 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """``manifest.json``: versions, commit, seeds, machine, data hashes, start and end."""
+        """``manifest.json``: versions, commit, seeds, machine, data hashes, start and end.
+
+        Raises:
+            EconomyError: the file is damaged.
+        """
         try:
             manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text("utf-8"))
         except ValueError as error:

@@ -221,6 +221,9 @@ class Store:
         """Merge the parts in cell order, add the tables of no cell, and close the run.
 
         Only then are the parts removed: killed anywhere in here, the run still resumes.
+
+        Raises:
+            ValueError: a table comes both from cells and from ``extra``.
         """
         markers = self._markers()
         names = sorted({name for marker in markers.values() for name in marker["tables"]})

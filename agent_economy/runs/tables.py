@@ -98,7 +98,11 @@ def write(file: BinaryIO, pieces: Iterable[pa.Table]) -> None:
 
 
 def flush(file: BinaryIO, pieces: Iterable[pa.Table]) -> None:
-    """As `write`, but every piece is a row group of its own, on disk as soon as it is there."""
+    """As `write`, but every piece is a row group of its own, on disk as soon as it is there.
+
+    Raises:
+        ValueError: there is no piece.
+    """
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         for piece in pieces:

@@ -42,6 +42,7 @@ class TaskData:
         return self.num_labels == 1
 
     def __len__(self) -> int:
+        """Examples."""
         return len(self.sentences1)
 
 

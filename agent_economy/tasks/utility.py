@@ -53,7 +53,7 @@ class Utility(ABC):
 
     @abstractmethod
     def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
-        """Utility of a batch."""
+        """The batch's utility, in `unit`, against what `reference` kept of the dense model."""
 
     @abstractmethod
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
@@ -74,13 +74,13 @@ class EmbeddingFidelity(Utility):
     unit = "cosine to dense"
 
     def reference(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B D"]:
-        """Unit embeddings."""
+        """Embeddings: the mean over real tokens of the last hidden states, at length 1."""
         mask_BL1 = batch["attention_mask"][..., None].to(output.last_hidden_state.dtype)
         pooled_BD = (output.last_hidden_state * mask_BL1).sum(1) / mask_BL1.sum(1)
         return F.normalize(pooled_BD, dim=-1)
 
     def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
-        """See the class."""
+        """See the class; over the rows or tokens of this batch alone."""
         return float((self.reference(output, batch) * reference).sum(-1).mean())
 
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
@@ -101,11 +101,11 @@ class NextTokenFidelity(Utility):
     unit = "KL, nats per token"
 
     def reference(self, output: Any, batch: dict[str, Any]) -> Float[Tensor, "B L V"]:
-        """Log-probabilities."""
+        """Log-probabilities of every next token, nats."""
         return output.logits.log_softmax(-1)  # type: ignore[no-any-return]
 
     def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
-        """See the class."""
+        """See the class; over the rows or tokens of this batch alone."""
         return float(_kl_BL(output, reference)[batch["attention_mask"].bool()].mean())
 
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:
@@ -139,7 +139,7 @@ class Perplexity(Utility):
         return self._nll_BL(output, batch).sum(-1)
 
     def measure(self, output: Any, batch: dict[str, Any], reference: Tensor) -> float:
-        """Perplexity of a batch."""
+        """``exp`` of the batch's summed negative log-likelihood over its predicted tokens."""
         return float((self._nll_BL(output, batch).sum() / self._tokens_B(batch).sum()).exp())
 
     def row_loss(self, output: Any, batch: dict[str, Any], reference: Tensor) -> Float[Tensor, "B"]:

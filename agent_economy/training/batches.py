@@ -40,6 +40,7 @@ class Rows(NamedTuple):
     cut: int
 
     def __len__(self) -> int:
+        """Rows; the fields of the tuple are not counted."""
         return len(self.labels_B)
 
     @property

@@ -60,12 +60,12 @@ class Bench:
     latency: LatencyConfig | None = None
 
     def seed(self, *path: str | int) -> int:
-        """A seed of this run."""
+        """A seed that depends on the run's own seed and on a path of names, and on nothing else."""
         return seed_for(self.settings.seed, "train", *path)
 
     @cached_property
     def layers(self) -> int:
-        """How many."""
+        """How many layers the model has."""
         return len(self.adapter.sites)
 
     @cached_property

@@ -75,7 +75,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As in messages."""
+        """What messages call it: ``METHOD-BUDGET-SEED``, as its folder."""
         return f"{self.method}-{self.budget_fraction:g}-{self.seed}"
 
     @property

@@ -54,10 +54,27 @@ def hidden_distance(
     teacher: list[Float[Tensor, "B L D"]],
     mask_BL: Bool[Tensor, "B L"],
 ) -> Tensor:
-    """Squared distance over real tokens, as a share of the teacher's variance; mean over layers."""
+    """Squared distance over real tokens, as a share of the teacher's variance; mean over layers.
+
+    For T real tokens, ``sum |own - theirs|^2 / (T D)`` over the mean over dimensions of
+    ``sum (theirs - mean)^2 / (T - 1)``. Sums run over all places, padding set to 0 beforehand:
+    to select real tokens is to ask a device how many there are, and to wait for the answer.
+
+    Args:
+        hidden: the student's states on entry to each layer.
+        teacher: the teacher's; no gradient is meant to reach it.
+        mask_BL: real tokens, at least two. Whatever stands elsewhere, NaN included, reaches
+            neither the distance nor its gradient.
+    """
+    real_BL1 = mask_BL[..., None]
+    tokens = mask_BL.sum()
     shares = []
     for own_BLD, theirs_BLD in zip(hidden, teacher, strict=True):
-        own_TD, theirs_TD = own_BLD[mask_BL].float(), theirs_BLD[mask_BL].float()
-        spread = theirs_TD.var(0).mean().clamp(min=1e-12)
-        shares.append(F.mse_loss(own_TD, theirs_TD) / spread)
+        own_BLD = torch.where(real_BL1, own_BLD.float(), 0.0)
+        theirs_BLD = torch.where(real_BL1, theirs_BLD.float(), 0.0)
+        apart = (own_BLD - theirs_BLD).square().sum() / (tokens * own_BLD.shape[-1])
+        mean_D = theirs_BLD.sum((0, 1)) / tokens
+        from_mean_BLD = torch.where(real_BL1, theirs_BLD - mean_D, 0.0)
+        spread = from_mean_BLD.square().sum((0, 1)).mean() / (tokens - 1)
+        shares.append(apart / spread.clamp(min=1e-12))
     return torch.stack(shares).mean()

@@ -65,7 +65,7 @@ def _is_text(task: str) -> bool:
 
 
 def text_data(texts: list[str]) -> TaskData:
-    """Texts without labels."""
+    """Texts without labels (all 0), to be scored by perplexity."""
     return TaskData(WIKITEXT, texts, None, np.zeros(len(texts), np.int64), "perplexity", 0)
 
 

@@ -50,7 +50,7 @@ class Student:
 
     @property
     def layers(self) -> list[nn.Module]:
-        """Its layers."""
+        """The layers of what is trained now, the first to the last."""
         return layer_modules(self.bench.adapter, self.model)
 
     @property

@@ -26,6 +26,9 @@ def shares(
             ``value``: by what it bids on calibration text.
         seed: whose calibration is read.
         ahead: whether values are those of bids made before the pass.
+
+    Raises:
+        EconomyError: rule ``value`` with a policy that has no calibrated values.
     """
     layers, shape = len(session.adapter.sites), session.adapter.shape
     weight_A = torch.ones(layers * shape.agents, dtype=torch.float64)

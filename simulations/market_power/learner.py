@@ -21,7 +21,7 @@ class Learner(BanditPolicy):
     paid_credits = 0.0
 
     def learn(self, valued: Outcome) -> None:
-        """Count, then learn."""
+        """Add what was served, at true values, and paid to the book; then learn as EXP3 does."""
         value = (valued.bid_BLN.double() * valued.allocation_BLN * valued.mask_BL[..., None]).sum()
         self.value_credits += float(value)
         self.paid_credits += float(valued.payment_BLN.double().sum())

@@ -49,7 +49,7 @@ class PriceShockConfig(LaboratoryConfig):
     arms: list[Arm] = Field([Arm(name="clairvoyant", mechanism="greedy_density")], min_length=1)
 
     def phase(self, step: int) -> str:
-        """Which phase a step lies in."""
+        """Before, during or after the shock: one of `PHASES`."""
         return PHASES[(step >= self.shock_step) + (step >= self.recovery_step)]
 
     def late(self, step: int) -> bool:
@@ -59,7 +59,7 @@ class PriceShockConfig(LaboratoryConfig):
         return 2 * step >= edges[place] + edges[place + 1]
 
     def budget(self, schedule: str, step: int) -> float:
-        """Supply in a step."""
+        """Supply in a step, as a fraction of dense agent FLOPs."""
         short = schedule == SHOCK and self.phase(step) == DURING
         return self.short_supply if short else self.supply
 

@@ -36,6 +36,7 @@ class BankruptcyRule(ABC):
     patience: int = 10
 
     def __post_init__(self) -> None:
+        """Refuse settings out of range."""
         credits_amount("bankruptcy threshold", self.threshold_credits)
         if self.patience < 1:
             raise EconomyError(f"bankruptcy patience is {self.patience}; give at least 1 step")

@@ -52,6 +52,7 @@ class SharedRevenue(IncomeRule):
     fraction: float = 1.0
 
     def __post_init__(self) -> None:
+        """Refuse a fraction outside [0, 1]."""
         share("income fraction", self.fraction)
 
 

@@ -27,6 +27,7 @@ class Flat(IncomeRule):
     credits: float = 1.0
 
     def __post_init__(self) -> None:
+        """Refuse an amount that is negative or not finite."""
         credits_amount("flat income", self.credits)
 
     def income(self, revenue: Tensor, contribution_A: Tensor, active_A: Tensor) -> Tensor:

@@ -162,7 +162,11 @@ class Posted(PerToken):
         return {**super().report(), "price": self.price_at(self.budget)}
 
     def economy(self) -> Economy:
-        """The trained economy at the lowest price that keeps to the budget on training rows."""
+        """The trained economy at the lowest price that keeps to the budget on training rows.
+
+        Raises:
+            EconomyError: no price does, or agents spend too little to pay for the bidding.
+        """
         economy = super().economy()
         budget = self.bench.settings.budget
         batches = self.bench.sample(POSTING_ROWS)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from models import BLOCK_SIZE, tiny_batch, tiny_model
+from torch import Tensor
+from torch.nn import functional as F
 
 from agent_economy.adapters import adapter_for
 from agent_economy.training.forming import neuron_fisher, sort_neurons
@@ -45,6 +47,64 @@ def test_hidden_distance_leaves_padding_out_and_is_a_share_of_variance() -> None
     own = theirs + 2.0
     expected = 4.0 / float(real.var(0).mean())
     assert float(hidden_distance([own], [theirs], mask)) == pytest.approx(expected, rel=1e-5)
+
+
+def selected(hidden: list[Tensor], teacher: list[Tensor], mask_BL: Tensor) -> Tensor:
+    """The same distance of real tokens that are taken out first."""
+    shares = []
+    for own_BLD, theirs_BLD in zip(hidden, teacher, strict=True):
+        own_TD, theirs_TD = own_BLD[mask_BL].float(), theirs_BLD[mask_BL].float()
+        spread = theirs_TD.var(0).mean().clamp(min=1e-12)
+        shares.append(F.mse_loss(own_TD, theirs_TD) / spread)
+    return torch.stack(shares).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [(7, 7), (9, 4, 1), (1, 1), (12, 1, 5, 8, 2, 2)])
+def test_hidden_distance_is_that_of_the_selected_tokens(
+    lengths: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    mask_BL = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    shape = (2, *mask_BL.shape, 16)
+    teacher = list((torch.randn(shape, generator=generator) * 3 + 5).to(dtype))  # far from 0
+    own = (torch.stack(teacher) + torch.randn(shape, generator=generator)).to(dtype)
+    found, expected = (own.clone().requires_grad_() for _ in range(2))
+    loss = hidden_distance(list(found), teacher, mask_BL)
+    former = selected(list(expected), teacher, mask_BL)
+    (3 * loss).backward()
+    (3 * former).backward()
+    assert loss.item() == pytest.approx(former.item(), rel=1e-6)
+    assert found.grad is not None and expected.grad is not None
+    assert found.grad.dtype == dtype
+    apart = (found.grad - expected.grad).double().norm()
+    assert apart <= 1e-6 * expected.grad.double().norm()
+
+
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_what_stands_at_padding_reaches_neither_loss_nor_gradient(junk: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask_BL = torch.tensor([[True, True, True], [True, False, False]])
+    own, theirs = torch.randn(2, 2, 3, 4, generator=generator)
+    found = []
+    for own_junk, theirs_junk in ((0.0, 0.0), (junk, 0.0), (0.0, junk), (junk, junk)):
+        leaf = own.masked_fill(~mask_BL[..., None], own_junk).requires_grad_()
+        teacher = theirs.masked_fill(~mask_BL[..., None], theirs_junk)
+        loss = hidden_distance([leaf], [teacher], mask_BL)
+        loss.backward()
+        assert leaf.grad is not None and not leaf.grad[~mask_BL].any()
+        found.append(torch.cat((loss.detach()[None], leaf.grad.flatten())))
+    assert found[0].isfinite().all() and found[0][1:].any()
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_hidden_distance_asks_the_device_nothing() -> None:
+    # A meta tensor has no values: .item() or a boolean index would raise.
+    own, theirs = torch.randn(2, 2, 3, 4, device="meta")
+    mask_BL = torch.ones(2, 3, dtype=torch.bool, device="meta")
+    assert hidden_distance([own], [theirs], mask_BL).shape == ()
+    with pytest.raises(RuntimeError, match="meta"):
+        selected([own], [theirs], mask_BL)
 
 
 def test_the_budget_shrinks_to_its_target_and_stays() -> None:
