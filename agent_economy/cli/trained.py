@@ -30,6 +30,7 @@ def evaluate(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Time compacted and dense with torch.compile.")
     ] = False,
+    batch_size: Annotated[int, typer.Option(help="Rows of the batches that are timed.")] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Also leave record and tables there.")
@@ -53,6 +54,7 @@ def evaluate(
         budget_ms=budget_ms,
         table=latencies,
         compiled=compiled,
+        batch_size=batch_size,
         data_dir=data_dir,
         out=out,
     )

@@ -37,6 +37,21 @@ def test_the_seed_is_that_of_the_training(made: Path, data: Path) -> None:
     assert score_folder(made, "stsb", data_dir=data)["seed"] == 5
 
 
+def test_batches_of_any_size_are_timed(
+    made: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", str(made), "--task", "stsb", "--data-dir", str(data), "--json", "--batch-size"]
+    for size, code in ((3, 0), (0, 2)):
+        with pytest.raises(SystemExit) as left:
+            main([*words, str(size)])
+        assert left.value.code == code
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["batch_size"] == 3
+    assert found["score"] == score_folder(made, "stsb", data_dir=data)["score"]
+    assert said.err == "agent-economy: --batch-size 0: give at least 1\n"
+
+
 @pytest.mark.parametrize(
     ("write", "said"),
     [
