@@ -42,7 +42,7 @@ def run(config: Path = CONFIG, out: Path = OUT) -> list[dict[str, Any]]:
 
     Days on two cores, hours on a GPU; a killed run goes on where it was.
     """
-    from agent_economy.training.frontier import train_frontier
+    from agent_economy.training.frontier.sweep import train_frontier
 
     train_frontier(config, [], out, 1, resume=out.exists())
     time_models(out)
@@ -51,8 +51,8 @@ def run(config: Path = CONFIG, out: Path = OUT) -> list[dict[str, Any]]:
 
 def time_models(folder: Path) -> int:
     """Time the models of a frontier that were not timed yet, and put its tables together anew."""
-    from agent_economy.training.frontier_tables import collect
-    from agent_economy.training.frontier_timing import time_cells
+    from agent_economy.training.frontier.tables import collect
+    from agent_economy.training.frontier.timing import time_cells
 
     count = len(time_cells(folder))
     collect(folder)
@@ -69,8 +69,8 @@ def measured(folder: Path) -> dict[str, Any]:
         EconomyError: no cell is complete.
     """
     from agent_economy.runs.reader import COMPLETE
-    from agent_economy.training.frontier_cells import read_cells
-    from agent_economy.training.frontier_tables import collect
+    from agent_economy.training.frontier.cells import read_cells
+    from agent_economy.training.frontier.tables import collect
 
     tables = collect(folder)
     metrics = tables["metrics"]

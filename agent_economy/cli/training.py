@@ -128,7 +128,7 @@ def train(
     if {"budget", "latency.budget_ms"} <= {each.partition("=")[0].strip() for each in overrides}:
         raise EconomyError("--budget and --budget-ms say the same thing twice; leave one out")
     if frontier:
-        from agent_economy.training.frontier import train_frontier
+        from agent_economy.training.frontier.sweep import train_frontier
 
         typer.echo(train_frontier(config, overrides, out, jobs, resume=resume, data_dir=data_dir))
         return

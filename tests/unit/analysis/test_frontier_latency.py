@@ -12,8 +12,8 @@ import pytest
 from frontiers import make_frontier
 
 from agent_economy.runs.reader import Run
-from agent_economy.training.frontier_tables import collect
-from agent_economy.training.frontier_timing import TIMING
+from agent_economy.training.frontier.tables import collect
+from agent_economy.training.frontier.timing import TIMING
 from analysis.figures.base import FIGURES, Missing
 from analysis.report import write_report
 from analysis.style import RC

@@ -16,7 +16,7 @@ from frontiers import make_frontier
 
 from agent_economy.errors import EconomyError
 from agent_economy.runs.reader import Run
-from agent_economy.training.frontier_tables import collect
+from agent_economy.training.frontier.tables import collect
 from analysis.figures.base import FIGURES, Figure, Missing, in_order
 from analysis.frontier import between, frontier_page, scores
 from analysis.frontier_names import in_order as methods_in_order

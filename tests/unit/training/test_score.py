@@ -14,7 +14,7 @@ from frontiers import make_cell
 from agent_economy.cli import main
 from agent_economy.errors import EconomyError
 from agent_economy.training.finetune import finetune
-from agent_economy.training.frontier_timing import time_cells
+from agent_economy.training.frontier.timing import time_cells
 from agent_economy.training.score import score_folder
 from agent_economy.training.settings import FinetuneSettings
 
@@ -84,6 +84,6 @@ def test_memory_that_is_short_is_one_line(
     with pytest.raises(EconomyError, match=SHORT):
         score_folder(made, "stsb", data_dir=data)
     (make_cell(tmp_path, "market", 0.25, 0) / "economy.json").write_text("{}")
-    monkeypatch.setattr("agent_economy.training.frontier_timing._timed", out_of_memory)
+    monkeypatch.setattr("agent_economy.training.frontier.timing._timed", out_of_memory)
     with pytest.raises(EconomyError, match=SHORT):
         time_cells(tmp_path)

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from agent_economy.config import Named
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.runs.config import StrictModel
-from agent_economy.training.frontier_cells import RIVALS
+from agent_economy.training.frontier.cells import RIVALS
 from agent_economy.training.parts import WIKITEXT
 from agent_economy.training.settings import TrainSettings
 

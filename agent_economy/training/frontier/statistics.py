@@ -23,7 +23,7 @@ from agent_economy.metrics.frontier import (
     verdict,
 )
 from agent_economy.runs.reader import COMPLETE
-from agent_economy.training.frontier_cells import (
+from agent_economy.training.frontier.cells import (
     DENSE,
     ECONOMY,
     PERPLEXITY,

@@ -9,8 +9,8 @@ import pytest
 from agent_economy.config import Named
 from agent_economy.runs.config import load_toml
 from agent_economy.runs.sweep import Job
-from agent_economy.training.frontier_jobs import jobs_of
-from agent_economy.training.frontier_settings import MENU, FrontierSettings
+from agent_economy.training.frontier.jobs import jobs_of
+from agent_economy.training.frontier.settings import MENU, FrontierSettings
 from agent_economy.training.settings import TrainSettings
 
 COMMITTED = sorted(Path(__file__).parents[3].glob("benchmarks/frontier/*.toml"))

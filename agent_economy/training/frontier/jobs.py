@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent_economy.config import Named
 from agent_economy.runs.reader import CELLS
-from agent_economy.training.frontier_cells import DENSE, ECONOMY
-from agent_economy.training.frontier_settings import MENU, FrontierSettings, many_of
+from agent_economy.training.frontier.cells import DENSE, ECONOMY
+from agent_economy.training.frontier.settings import MENU, FrontierSettings, many_of
 from agent_economy.training.parts import WIKITEXT
 
 if TYPE_CHECKING:

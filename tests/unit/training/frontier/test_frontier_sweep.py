@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_economy.training.frontier import train_frontier
+from agent_economy.training.frontier.sweep import train_frontier
 
 
 def test_a_decoders_frontier_is_judged_by_perplexity(

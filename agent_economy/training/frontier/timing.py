@@ -19,7 +19,7 @@ from agent_economy.devices import ON_THE_CPU, one_line_if_out_of_memory
 from agent_economy.runs.files import write_atomic
 from agent_economy.runs.manifest import environment, now
 from agent_economy.runs.reader import CELLS, COMPLETE
-from agent_economy.training.frontier_cells import DENSE, Cell, read_cells
+from agent_economy.training.frontier.cells import DENSE, Cell, read_cells
 
 TIMING = "timing.json"
 TIMINGS = "timings"

@@ -15,8 +15,8 @@ from agent_economy.errors import EconomyError
 from agent_economy.metrics.frontier import hypervolume
 from agent_economy.runs.reader import Run
 from agent_economy.tasks.scores import score
-from agent_economy.training.frontier_cells import RIVALS, is_complete
-from agent_economy.training.frontier_tables import collect
+from agent_economy.training.frontier.cells import RIVALS, is_complete
+from agent_economy.training.frontier.tables import collect
 
 Tables = dict[str, pd.DataFrame]
 

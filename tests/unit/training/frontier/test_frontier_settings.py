@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent_economy.errors import EconomyError
-from agent_economy.training.frontier import train_frontier
-from agent_economy.training.frontier_cells import RIVALS
-from agent_economy.training.frontier_settings import MENU, RESERVED
+from agent_economy.training.frontier.cells import RIVALS
+from agent_economy.training.frontier.settings import MENU, RESERVED
+from agent_economy.training.frontier.sweep import train_frontier
 from agent_economy.training.methods import METHODS
 
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from agent_economy.runs.config import load_toml
-from agent_economy.training.frontier_cells import is_complete
-from agent_economy.training.frontier_jobs import jobs_of
-from agent_economy.training.frontier_settings import FrontierSettings
+from agent_economy.training.frontier.cells import is_complete
+from agent_economy.training.frontier.jobs import jobs_of
+from agent_economy.training.frontier.settings import FrontierSettings
 
 
 def train_frontier(
@@ -34,7 +34,7 @@ def train_frontier(
         EconomyError: bad input, or the cells that failed.
     """
     from agent_economy.runs.sweep import Sweep
-    from agent_economy.training.frontier_tables import collect
+    from agent_economy.training.frontier.tables import collect
 
     own = out / "config.toml"
     if config is None and resume and own.is_file():

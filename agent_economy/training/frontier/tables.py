@@ -15,10 +15,10 @@ from agent_economy.runs.files import write_atomic
 from agent_economy.runs.reader import CELLS, COMPLETE
 from agent_economy.runs.tables import encode, plain
 from agent_economy.tasks.scores import score
-from agent_economy.training.frontier_attention import attention_changes
-from agent_economy.training.frontier_cells import PERPLEXITY, Cell, read_cells
-from agent_economy.training.frontier_statistics import Frontier, hypervolumes, verdicts
-from agent_economy.training.frontier_timing import TIMINGS, timings
+from agent_economy.training.frontier.attention import attention_changes
+from agent_economy.training.frontier.cells import PERPLEXITY, Cell, read_cells
+from agent_economy.training.frontier.statistics import Frontier, hypervolumes, verdicts
+from agent_economy.training.frontier.timing import TIMINGS, timings
 
 TRAINING = "training"
 """The part of what was measured on no examples, such as ``train_seconds``."""
@@ -33,7 +33,7 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
     be called at any time; the same cells give the same bytes.
 
     Args:
-        folder: the sweep: ``cells/<method>-<budget>-<seed>``, see ``frontier_cells.py``.
+        folder: the sweep: ``cells/<method>-<budget>-<seed>``, see ``cells.py``.
 
     Returns:
         What was written to ``<name>.parquet``:
@@ -44,7 +44,7 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
         - ``verdicts``: the economy against each rival at each budget.
         - ``hypervolume``: the area under each method's frontier.
         - ``interpretability``: entropy and Gini of attention against dense.
-        - ``timings``: clock readings of the cells that were timed (``frontier_timing``).
+        - ``timings``: clock readings of the cells that were timed (``timing.py``).
         - ``cells``: each cell's status.
 
     Raises:

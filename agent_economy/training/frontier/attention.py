@@ -10,8 +10,8 @@ import pandas as pd
 
 from agent_economy.metrics.frontier import Draws, mean_difference
 from agent_economy.runs.reader import COMPLETE
-from agent_economy.training.frontier_cells import DENSE, Cell
-from agent_economy.training.frontier_statistics import named, of_part
+from agent_economy.training.frontier.cells import DENSE, Cell
+from agent_economy.training.frontier.statistics import named, of_part
 
 ALL_LAYERS = -1
 MEASURES = ("entropy_nats", "gini")
