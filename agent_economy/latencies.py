@@ -16,7 +16,7 @@ from agent_economy.zoo.base import cache_root
 
 if TYPE_CHECKING:
     from agent_economy.adapters import Adapter
-    from agent_economy.costs.tariff import LayerShape
+    from agent_economy.costs.shape import LayerShape
 
 
 def default_table() -> Path:

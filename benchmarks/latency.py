@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from agent_economy.costs.latency import Kind, LatencyTariff
 from agent_economy.costs.latency_table import from_rows, read_table, write_table
-from agent_economy.costs.tariff import LayerShape, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariff
 from agent_economy.devices import usable_device
 from agent_economy.errors import EconomyError
 from agent_economy.latencies import default_table

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import Tariff, layer_tariff
 from agent_economy.mechanisms import MECHANISMS, Mechanism, State
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from agent_economy.costs.tariff import LayerShape
+from agent_economy.costs.shape import LayerShape
 from agent_economy.errors import EconomyError
 
 if TYPE_CHECKING:

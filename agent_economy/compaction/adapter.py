@@ -18,7 +18,7 @@ from agent_economy.errors import EconomyError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from agent_economy.costs.tariff import LayerShape
+    from agent_economy.costs.shape import LayerShape
 
 _KINDS: dict[type[Adapter], type[Adapter]] = {}
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from agent_economy.compaction.onnx import DEFAULT_OPSET, check_opset, export_onnx
 from agent_economy.compaction.shrinking import shrink
 from agent_economy.devices import one_line_if_out_of_memory, usable_device
+from agent_economy.economy.saving import RULES, TENSORS, rules_of, tensors_of
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.executors.reading import reading_of
 from agent_economy.runs.files import TEMPORARY, names_in, one_line_if_disk_full, sync_folder
-from agent_economy.saving import RULES, TENSORS, rules_of, tensors_of
 from agent_economy.training.folder import TRAIN_RECORD
 from agent_economy.zoo.load import quiet
 

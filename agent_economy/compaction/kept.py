@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from agent_economy.costs.tariff import LayerShape
+from agent_economy.costs.shape import LayerShape
 from agent_economy.errors import EconomyError
 
 

@@ -24,7 +24,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from agent_economy.costs.rates import PS_PER_MS, Rates
-from agent_economy.costs.tariff import LayerShape, layer_tariffs
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariffs
 from agent_economy.errors import EconomyError
 
 #: head: queries, scores, mixing, output of one head; keys: keys and values of one unit; block: one

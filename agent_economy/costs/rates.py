@@ -8,10 +8,7 @@ reads as a price per millisecond. Names keep saying ``flops``; a receipt tells b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from agent_economy.costs.tariff import LayerShape
+from typing import Literal
 
 Unit = Literal["flops", "ps"]
 
@@ -40,15 +37,3 @@ class Rates:
     blocks: tuple[int, ...]
     flop: float = 1.0
     bid: float | None = None
-
-
-def flops_rates(shape: LayerShape) -> Rates:
-    """FLOPs: one multiply-add is two of them.
-
-    ``head = 2*D*K + 2*K*D``, ``pair = 4*K``, ``setup = 4*D*K``, a block of ``G`` neurons
-    ``2*ffn_matrices*D*G``.
-    """
-    projections = 4 * shape.hidden * shape.head_dim
-    neuron = 2 * shape.ffn_matrices * shape.hidden
-    blocks = tuple(neuron * size for size in shape.block_sizes)
-    return Rates("flops", projections, 4 * shape.head_dim, projections, blocks)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agent_economy.adapters import Adapter
-from agent_economy.costs.tariff import LayerShape
+from agent_economy.costs.shape import LayerShape
 from agent_economy.errors import EconomyError
 
 OnLayer = Callable[[int, Tensor], None]

@@ -8,7 +8,8 @@ from dataclasses import replace
 from jaxtyping import Bool
 from torch import Tensor
 
-from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariffs
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import Tariff, layer_tariffs
 from agent_economy.market.bidding import Bidding
 from agent_economy.mechanisms import Mechanism
 from agent_economy.mechanisms.uniform_price import UniformPrice

@@ -13,7 +13,8 @@ from agent_economy.agents.checks import share
 from agent_economy.agents.settlement import Settlement
 from agent_economy.costs.rates import Rates
 from agent_economy.costs.reading import Reading
-from agent_economy.costs.tariff import LayerShape, layer_tariff, layer_tariffs
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariff, layer_tariffs
 from agent_economy.errors import EconomyError
 from agent_economy.market.bidding import Bidding
 from agent_economy.market.charges import market_charge, market_flops, tariffs_in_flops

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from agent_economy.costs.tariff import LayerShape, layer_tariffs
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariffs
 from agent_economy.errors import EconomyError
 
 

@@ -30,7 +30,8 @@ from transformers import PreTrainedModel
 from agent_economy.adapters import Adapter, adapter_for
 from agent_economy.adapters.base import projection_weight
 from agent_economy.compaction import shrink
-from agent_economy.costs.tariff import LayerShape, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariff
 from agent_economy.economy import Economy
 from agent_economy.executors.masked import MaskedExecutor
 

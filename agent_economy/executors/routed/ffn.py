@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from agent_economy.adapters.base import projection_weight
-from agent_economy.costs.tariff import LayerShape
+from agent_economy.costs.shape import LayerShape
 from agent_economy.executors.routed.bias import bias_rows
 from agent_economy.executors.routed.passage import Passage
 from agent_economy.executors.routed.ragged import Slices, read_through, write_through

@@ -21,7 +21,7 @@ from agent_economy.executors.routed.ragged import (
 )
 
 if TYPE_CHECKING:
-    from agent_economy.costs.tariff import LayerShape
+    from agent_economy.costs.shape import LayerShape
     from agent_economy.executors.routed.past import Pasts
 
 #: Shares of the tokens from which on an agent runs on all of them. On MiniLM's shape a product

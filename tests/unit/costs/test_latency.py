@@ -18,7 +18,8 @@ from agent_economy.costs.latency import (
 )
 from agent_economy.costs.latency_table import as_rows, from_rows, read_table, write_table
 from agent_economy.costs.rates import PS_PER_MS
-from agent_economy.costs.tariff import LayerShape, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariff
 from agent_economy.errors import EconomyError
 from agent_economy.rivals.allowance import Allowance
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import Tariff, layer_tariff
 
 # Two heads of three dimensions in a model of four; eight neurons in blocks of five and three.
 ENCODER = LayerShape(

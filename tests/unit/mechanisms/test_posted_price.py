@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import Tariff, layer_tariff
 from agent_economy.mechanisms.posted_price import PostedPrice
 from agent_economy.testing import Market
 from agent_economy.testing.mechanism_contract import flops_spent

@@ -4,7 +4,8 @@ import pytest
 import torch
 from oracles import exact_welfare, random_market
 
-from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import Tariff, layer_tariff
 from agent_economy.mechanisms.greedy_density import GreedyDensity
 from agent_economy.mechanisms.rounding import fill
 from agent_economy.mechanisms.uniform_price import UniformPrice

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agent_economy.costs.tariff import LayerShape, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariff
 from agent_economy.mechanisms.uniform import Uniform
 from agent_economy.testing import Market
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from agent_economy import Economy
-from agent_economy.costs.tariff import LayerShape, Tariff, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import Tariff, layer_tariff
 from agent_economy.errors import EconomyError
 from agent_economy.mechanisms.ordered_learners import OrderedLearners
 from agent_economy.mechanisms.token_top_k import TokenTopK

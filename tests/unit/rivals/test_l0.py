@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy.special import expit
 
-from agent_economy.costs.tariff import LayerShape, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariff
 from agent_economy.errors import EconomyError
 from agent_economy.rivals import Allowance
 from agent_economy.rivals.l0 import START, L0Gates

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from agent_economy import Economy
 from agent_economy.adapters import adapter_for
-from agent_economy.costs.tariff import LayerShape, layer_tariff
+from agent_economy.costs.shape import LayerShape
+from agent_economy.costs.tariff import layer_tariff
 from agent_economy.errors import EconomyError
 from agent_economy.executors.reading import reading_of
 from agent_economy.executors.trace import trace

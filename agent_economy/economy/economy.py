@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
-from agent_economy import saving
 from agent_economy.agents.bankruptcy import BANKRUPTCY_RULES
 from agent_economy.agents.income import INCOME_RULES
 from agent_economy.agents.ledger import Ledger
 from agent_economy.agents.population import Population
 from agent_economy.agents.settlement import Settlement
-from agent_economy.calibration import calibrate
 from agent_economy.config import EconomyConfig, LatencyConfig, MechanismConfig
+from agent_economy.economy import saving
+from agent_economy.economy.calibration import calibrate
+from agent_economy.economy.state import restore, state_of
 from agent_economy.errors import EconomyError
 from agent_economy.executors.masked import MaskedExecutor
 from agent_economy.executors.reading import reading_of
@@ -29,7 +30,6 @@ from agent_economy.members import build_policy, mechanism_for
 from agent_economy.policies import Policy, Trace
 from agent_economy.registry import build
 from agent_economy.runs.seeds import seed_for
-from agent_economy.state import restore, state_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

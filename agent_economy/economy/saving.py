@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from agent_economy.economy import Economy
+    from agent_economy.economy.economy import Economy
 
 E = TypeVar("E", bound="Economy")
 

@@ -11,7 +11,7 @@ from agent_economy.executors.trace import ProbeLoss, read_ahead
 from agent_economy.runs.seeds import seed_for
 
 if TYPE_CHECKING:
-    from agent_economy.economy import Economy
+    from agent_economy.economy.economy import Economy
     from agent_economy.tasks.utility import Utility
 
 

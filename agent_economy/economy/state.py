@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from agent_economy.economy import Economy
+    from agent_economy.economy.economy import Economy
 
 
 def state_of(economy: Economy) -> dict[str, torch.Tensor]:
