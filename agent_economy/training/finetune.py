@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from agent_economy.devices import one_line_if_out_of_memory
 from agent_economy.errors import EconomyError
 from agent_economy.runs.seeds import seed_for
 from agent_economy.tasks.data import TaskData
@@ -63,7 +64,7 @@ def finetune(
         What ``finetune.json`` holds: score on the development part, settings, versions, ...
 
     Raises:
-        EconomyError: bad input, a full disk, or a training that diverged, in one line.
+        EconomyError: bad input, a full disk, a training that diverged, too little memory: one line.
         Interrupted: Ctrl-C, with the way to resume.
     """
     return filled(
@@ -77,6 +78,7 @@ def finetune(
     )
 
 
+@one_line_if_out_of_memory("lower --batch-size or --max-tokens")
 def _finetune(
     settings: FinetuneSettings,
     folder: TrainingFolder,

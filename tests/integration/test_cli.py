@@ -131,7 +131,7 @@ def test_debug_shows_the_traceback(plugin: Path) -> None:
     from agent_economy.errors import EconomyError
 
     for words in (["--debug", "run", "countng"], ["run", "countng", "--debug"]):
-        with pytest.raises(EconomyError):
+        with pytest.raises(EconomyError, match="did you mean 'counting'"):
             main(words)
 
 

@@ -17,6 +17,7 @@ from models import (
     tiny_batch,
     tiny_model,
 )
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from agent_economy.agents.mesa_agents import HeadAgent, create_agents
 from agent_economy.economy import Economy
@@ -241,9 +242,27 @@ def test_policy_gradients_match_finite_differences() -> None:
 
 
 def test_hard_gates_pass_the_models_own_gradient() -> None:
-    economy = calibrated()
-    economy(**tiny_batch())[0].square().sum().backward()
-    assert all(p.grad is not None for p in economy.model.encoder.parameters())
+    """Its slope along random directions; so small a step changes no gate."""
+    economy = calibrated(double=True)
+    weights = list(economy.model.encoder.parameters())
+    batch = tiny_batch()
+
+    def loss() -> torch.Tensor:
+        return economy(**batch)[0][batch["attention_mask"].bool()].square().sum()
+
+    gradient = torch.cat([each.flatten() for each in torch.autograd.grad(loss(), weights)])
+    start = parameters_to_vector(weights).detach()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        direction = torch.randn(start.shape, generator=generator, dtype=torch.float64)
+        step = 1e-5 / float(direction.norm())
+        with torch.no_grad():
+            vector_to_parameters(start + step * direction, weights)
+            rise = loss()
+            vector_to_parameters(start - step * direction, weights)
+            rise -= loss()
+        slope = float(rise) / (2 * step)
+        assert float(gradient @ direction) == pytest.approx(slope, rel=1e-3)
 
 
 # --- the model's own output ---------------------------------------------------------------------

@@ -170,25 +170,43 @@ def pick(page: Any, choice: str) -> None:
     until(items)[0].click()
 
 
-def test_mechanism_policy_and_income_can_be_chosen(page: Any) -> None:
-    before = served_cells(page)
-    for label, choice in (
-        ("Mechanism", "uniform"),
-        ("Policy", "random"),
-        ("Income rule", "revenue"),
-    ):
-        control(page, label, ".v-select__slot").click()
-        pick(page, choice)
-        until(
-            lambda label=label, choice=choice: (
-                choice in control(page, label, ".v-select__selection").text
-            )
-        )
-        time.sleep(0.3)  # the menu closes
-    until(lambda: served_cells(page) != before)
-    made = step_of(page)
+def choose(page: Any, label: str, choice: str) -> None:
+    control(page, label, ".v-select__slot").click()
+    pick(page, choice)
+    until(lambda: choice in control(page, label, ".v-select__selection").text)
+    time.sleep(0.3)  # the menu closes
+
+
+def first_step(page: Any) -> tuple[list[float], list[float]]:
+    """Prices and wallets, as drawn, after the first step of an economy that starts anew."""
+    press(page, "Reset")
+    until(lambda: step_of(page) == 0)
     press(page, "Step")
-    until(lambda: step_of(page) == made + 1)
+    until(lambda: step_of(page) == 1)
+
+    def drawn(name: str) -> list[float] | None:
+        points = [line["data"] for line in (browser.chart(page, name) or {"series": []})["series"]]
+        fresh = points and all([step for step, _ in line] == [1] for line in points)
+        return [line[0][1] for line in points] if fresh else None
+
+    return until(lambda: drawn("chart-prices")), until(lambda: drawn("chart-wallets"))
+
+
+def test_mechanism_policy_and_income_can_be_chosen(page: Any) -> None:
+    truthful = served_cells(page)
+    choose(page, "Policy", "random")
+    until(lambda: served_cells(page) != truthful)
+    random = served_cells(page)
+    prices, wallets = first_step(page)
+    assert min(prices) > 0
+    choose(page, "Income rule", "revenue")
+    same, shared = first_step(page)
+    assert same == prices and shared != wallets  # the same market, its revenue dealt out otherwise
+    choose(page, "Mechanism", "uniform")
+    until(lambda: served_cells(page) != random)
+    free, kept = first_step(page)
+    assert free == [0] * 6  # no market: nobody pays, so there is nothing to deal out
+    assert kept == [2000] * 3
     healthy(page)
 
 

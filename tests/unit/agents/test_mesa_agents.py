@@ -115,7 +115,7 @@ def test_setting_a_wallet_conserves_credits(model: Toy) -> None:
     [("wallet", -1.0), ("wallet", float("nan")), ("tax_rate", 1.5), ("tax_rate", -0.1)],
 )
 def test_bad_values(model: Toy, attribute: str, value: float) -> None:
-    with pytest.raises(EconomyError):
+    with pytest.raises(EconomyError, match=rf"{attribute[:3]}.* is {value}; give"):
         model.agents.set(attribute, value)
     assert model.agents.agg("wallet", sum) == 150.0
 

@@ -50,7 +50,7 @@ def test_showcase_takes_the_wished_scope_where_there_is_one() -> None:
     table = study(("m", "a", "sequence", 0.4, 0), ("m", "a", "token", 0.4, 0))
     assert set(showcase(table, scope="token")["scope"]) == {"token"}
     assert set(showcase(table, scope="batch")["scope"]) == {"sequence"}
-    with pytest.raises(Missing):
+    with pytest.raises(Missing, match="no row"):
         showcase(table.iloc[:0])
 
 

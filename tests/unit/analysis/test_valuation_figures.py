@@ -192,24 +192,25 @@ def test_shading_gains(known: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "table", "make"),
+    ("name", "table", "make", "says"),
     [
-        ("valuation", "allocations_measured", allocations),
-        ("valuation_curves", "allocations_measured", allocations),
-        ("valuation_selection", "allocations_measured", allocations),
-        ("valuation_price", "shadow_prices", shadow_prices),
-        ("shading", "shading", shading),
-        ("shading_table", "shading", shading),
+        ("valuation", "allocations_measured", allocations, "measured no allocation"),
+        ("valuation_curves", "allocations_measured", allocations, "measured no allocation"),
+        ("valuation_selection", "allocations_measured", allocations, "measured no allocation"),
+        ("valuation_price", "shadow_prices", shadow_prices, "priced nothing"),
+        ("shading", "shading", shading, "drew no market"),
+        ("shading_table", "shading", shading, "drew no market"),
     ],
 )
 def test_an_empty_table_is_said_to_be(
     name: str,
     table: str,
     make: Callable[[], pd.DataFrame],
+    says: str,
     synthetic: SimpleNamespace,
     tmp_path: Path,
 ) -> None:
     tables = {table: make().iloc[:0], "allocations_judged": judged()}
     run = Run(synthetic.make_run(tmp_path / "empty", tables))
-    with pytest.raises(Missing):
+    with pytest.raises(Missing, match=says):
         FIGURES.get(name)().data(run)

@@ -57,7 +57,7 @@ def test_a_token_that_comes_twice_has_two_columns(reading: Reading) -> None:
 
 def test_what_is_not_known_is_a_gap_and_every_option_is_json(reading: Reading) -> None:
     paid = charts.sentence_heat(reading, "paid")
-    assert all(value is None for _, _, value in charts.heat_cells(paid))
+    assert [value for _, _, value in charts.heat_cells(paid)] == [None] * LAYERS * LENGTH * AGENTS
     prices = [np.array([1.0, np.nan]), np.array([2.0, 3.0])]
     lines = charts.price_lines([1, 2], prices)
     assert [series["data"] for series in lines["series"]] == [
@@ -69,8 +69,10 @@ def test_what_is_not_known_is_a_gap_and_every_option_is_json(reading: Reading) -
 
 
 def test_small_prices_keep_their_digits(reading: Reading) -> None:
-    for column, row, value in charts.heat_cells(charts.price_heat(reading)):
-        assert value == pytest.approx(reading.price_YL[row, column], abs=1e-6)
+    cells = charts.heat_cells(charts.price_heat(reading))
+    assert len(cells) == LAYERS * LENGTH
+    for column, row, value in cells:
+        assert value == pytest.approx(reading.price_YL[row, column], rel=1e-3)
 
 
 def test_wallets_and_the_step_that_is_looked_at() -> None:

@@ -10,7 +10,6 @@ import torch
 from models import write_tiny
 from transformers import BertModel, LlamaConfig, LlamaForCausalLM
 
-from agent_economy import Economy
 from agent_economy.dashboard.live import LiveEconomy
 from agent_economy.dashboard.setting import Setting
 from agent_economy.dashboard.workshop import Workshop
@@ -49,10 +48,12 @@ def test_the_sentence_is_served_as_a_forward_of_its_own_would_be(workshop: Works
 def test_reading_costs_nobody_anything(workshop: Workshop) -> None:
     live = LiveEconomy(workshop)
     live.step()
-    before, state = live.wallet_YN, live.economy.economy_state()
+    before = live.wallet_YN
+    state = {key: value.clone() for key, value in live.economy.economy_state().items()}
     live.read("another sentence, quite unlike it")
     assert np.array_equal(before, live.wallet_YN)
     after = live.economy.economy_state()
+    assert after.keys() == state.keys()
     assert all(torch.equal(state[key], after[key]) for key in state)
     assert live.reading.tokens != LiveEconomy(workshop).reading.tokens
 
@@ -164,6 +165,7 @@ def test_two_visitors_do_not_meet_in_the_model(workshop: Workshop) -> None:
     for one, other in zip(alone, together, strict=True):
         assert np.array_equal(one.wallet_YN, other.wallet_YN)
         assert one.history("value") == other.history("value")
+    assert alone[0].history("value") != alone[1].history("value")  # or nobody could be mixed up
 
 
 def test_a_language_model_offers_causal_markets_and_says_the_next_token(
@@ -204,6 +206,5 @@ def test_a_language_model_offers_causal_markets_and_says_the_next_token(
 
 def test_a_fresh_economy_starts_with_the_wallets_of_the_setting(workshop: Workshop) -> None:
     live = LiveEconomy(workshop)
-    assert isinstance(live.economy, Economy)
     assert (live.wallet_YN == 400.0).all()
     assert len(live.agents) == live.wallet_YN.size  # every head and block is a Mesa agent

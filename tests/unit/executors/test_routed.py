@@ -179,6 +179,7 @@ def test_the_market_sees_what_it_sees_in_masked_forwards() -> None:
     for executor in (masked, routed):
         seen.append([])
         executor.run(batch, Watching(gates))
+    assert [len(each) for each in seen] == [LAYERS, LAYERS]
     for one, other in zip(*seen, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
     del adapter

@@ -14,7 +14,7 @@ from counting import Config, Counting, Session
 
 from agent_economy.runs import tables
 from agent_economy.runs.recording import Recorder, pieces_of
-from agent_economy.runs.runner import execute
+from agent_economy.runs.runner import Interrupted, execute
 from agent_economy.runs.scenario import Cell
 
 
@@ -80,7 +80,7 @@ def test_a_cell_that_breaks_off_leaves_no_half_table(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     folder = tmp_path / "broken"
-    with pytest.raises(Exception, match="--resume"):
+    with pytest.raises(Interrupted, match="--resume"):
         execute(Breaking(), Config(), folder, resume=False)
     assert [path.name for path in (folder / "parts" / "prices").iterdir()] == ["000000.parquet"]
     execute(Counting(), Config(), folder, resume=True)

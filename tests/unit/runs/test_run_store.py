@@ -203,8 +203,8 @@ def test_bad_input_leaves_nothing_behind(tmp_path: Path) -> None:
     def bad_bids(index: int) -> None:
         raise EconomyError("policy 'random' bid NaN")
 
-    for scenario in (BadModel(), Counting(bad_bids)):
-        with pytest.raises(EconomyError):
+    for scenario, said in ((BadModel(), "unknown model"), (Counting(bad_bids), "bid NaN")):
+        with pytest.raises(EconomyError, match=said):
             execute(scenario, CONFIG, tmp_path / "runs" / "x", resume=False)
         assert not list(tmp_path.iterdir())
 

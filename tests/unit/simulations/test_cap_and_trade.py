@@ -121,7 +121,9 @@ def test_flows_add_up_to_the_agents_books(run: Run) -> None:
 
 def test_same_seed_same_bytes(run: Run, config: CapAndTradeConfig, tmp_path: Path) -> None:
     again = execute(SCENARIO, config, tmp_path / "two", False)
-    for file in sorted(run.path.glob("permit_*.parquet")):
+    files = sorted(run.path.glob("permit_*.parquet"))
+    assert files
+    for file in files:
         assert file.read_bytes() == (again / file.name).read_bytes(), file.name
 
 

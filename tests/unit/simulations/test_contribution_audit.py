@@ -96,7 +96,9 @@ def test_ratings_need_their_package(
 
 def test_same_seed_same_bytes(run: Run, config: AuditConfig, tmp_path: Path) -> None:
     again = execute(SCENARIO, config, tmp_path / "two", False)
-    for file in sorted(run.path.glob("audit*.parquet")):
+    files = sorted(run.path.glob("audit*.parquet"))
+    assert files
+    for file in files:
         assert file.read_bytes() == (again / file.name).read_bytes(), file.name
 
 

@@ -366,8 +366,9 @@ def test_bad_configs_are_one_line(
 def test_the_committed_configs_are_read() -> None:
     from agent_economy.runs.config import load_toml
 
-    folder = SCENARIO.default_toml().parent
-    for path in sorted(folder.glob("*.toml")):
+    paths = sorted(SCENARIO.default_toml().parent.glob("*.toml"))
+    assert SCENARIO.default_toml() in paths
+    for path in paths:
         config = load_toml(ReallocationConfig, path, [])
         cells = pd.DataFrame(SCENARIO.cells(config))
         assert not cells.duplicated().any() and "random" in set(cells.policy), path.name

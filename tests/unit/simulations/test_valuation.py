@@ -245,6 +245,7 @@ def test_closed_agents_are_as_good_as_gone(run: Run, session: Session) -> None:
 
 def test_same_seed_same_bytes(run: Run, study: ValuationConfig, tmp_path: Path) -> None:
     again = execute(SCENARIO, study, tmp_path / "two", False)
+    assert run.tables
     for name in run.tables:
         one, other = run.path / f"{name}.parquet", again / f"{name}.parquet"
         assert one.read_bytes() == other.read_bytes(), name

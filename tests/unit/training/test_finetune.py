@@ -282,6 +282,25 @@ def test_a_bad_last_step_is_noticed(
     assert not (tmp_path / "m/config.json").exists()
 
 
+@pytest.mark.parametrize("at", [1, 4])
+def test_too_little_memory_is_one_line_and_keeps_what_was_saved(
+    tmp_path: Path, encoder: str, data: Path, monkeypatch: Any, at: int
+) -> None:
+    real, step, out = module._step, [0], tmp_path / "m"
+
+    def short(*arguments: Any) -> float:
+        step[0] += 1
+        if step[0] == at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_step", short)
+    with pytest.raises(EconomyError, match=r"out of memory; lower --batch-size or --max-tokens$"):
+        finetune(FinetuneSettings(model=encoder, **SHORT), out, data_dir=data, save_seconds=0)
+    assert (out / "checkpoint.safetensors").exists() == (at > 1)
+    assert out.exists() == (at > 1)
+
+
 def test_a_decoder_is_refused(tmp_path: Path, data: Path) -> None:
     from models import tiny_model
     from transformers import BertTokenizerFast
