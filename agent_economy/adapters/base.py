@@ -1,7 +1,7 @@
 """One class an architecture: where heads and neurons write into the residual stream.
 
 Every agent writes through an output projection, so its gate multiplies its slice of that
-projection's *input*: one rule for heads and for blocks (design, section 4).
+projection's *input*: one rule for heads and for blocks (docs/adapters.md).
 """
 
 from __future__ import annotations

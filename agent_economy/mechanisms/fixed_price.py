@@ -4,7 +4,7 @@ Every (token, agent) whose bid covers the price of its FLOPs is served; a head o
 the summed surplus of its tokens covers the price of its keys and values. All layers trade at the
 same price, so FLOPs go wherever they are worth most, at no layer's budget. What that spends is
 known afterwards: the price is the dual of a budget over many forwards, and whoever sets it
-(training by dual ascent, ``training.methods.per_token``) has to see to the budget.
+(training by dual ascent, ``training.methods.posted``) has to see to the budget.
 
     maximises   declared value less price times FLOPs, row by row
     inputs      bid (B, L, N), tariff; of supply only whether there is any in a row, and whether

@@ -9,7 +9,7 @@ would; which ones is a seeded draw, fixed for the layer, in which muted agents c
     guarantees  feasible; causal (``r`` is read off the first token); no gradient, since nothing
                 depends on bids
     complexity  O(N)
-    source      the rationing baseline of design section 5
+    source      rationing by lot, the baseline that any market has to beat
 
 Example:
     >>> import torch
