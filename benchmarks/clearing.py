@@ -12,7 +12,6 @@ sorting) and ``solvers`` (HiGHS and CLARABEL on the same markets).
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from agent_economy.runs.files import write_atomic
 from benchmarks import forward, scaling, solvers, tables
 from benchmarks.row import Row
 from benchmarks.timing import note
+from benchmarks.words import parser
 
 RESULTS = Path(__file__).parent / "results"
 RESULT = RESULTS / "clearing.json"
@@ -63,13 +63,11 @@ def draw(result: dict[str, Any], readme: Path = README, figure: Path = FIGURE) -
 
 def main(words: list[str] | None = None) -> None:
     """Measure, write the result and what is made from it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="two sizes, two rounds; prints only")
-    parser.add_argument("--draw", action="store_true", help="measure nothing, draw the result")
-    parser.add_argument("--out", type=Path, help="write the result there and draw nothing")
-    options = parser.parse_args(words)
+    known = parser(__doc__)
+    known.add_argument("--quick", action="store_true", help="two sizes, two rounds; prints only")
+    known.add_argument("--draw", action="store_true", help="measure nothing, draw the result")
+    known.add_argument("--out", type=Path, help="write the result there and draw nothing")
+    options = known.parse_args(words)
     if options.draw:
         draw(json.loads(RESULT.read_text("utf-8")))
         return

@@ -8,7 +8,6 @@ which compile, are reported beside in seconds of the processor.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from agent_economy.compaction import shrink
 from benchmarks.executor_cases import random_plan
 from benchmarks.shapes import BLOCK_SIZE, Batch, encoder, inputs
 from benchmarks.timing import interleaved, median_ratio, note, spread
+from benchmarks.words import parser
 
 BATCHES = (Batch(32, 64), Batch(1, 16))
 BUDGET, ROUNDS, DRAWS = 0.25, 15, 6
@@ -28,11 +28,9 @@ BUDGET, ROUNDS, DRAWS = 0.25, 15, 6
 
 def main(words: list[str] | None = None) -> None:
     """Print what compiling gains: a line for each batch of the encoder, then for blocks alone."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--layers", type=int, default=2, help="of the encoder")
-    layers = parser.parse_args(words).layers
+    known = parser(__doc__)
+    known.add_argument("--layers", type=int, default=2, help="of the encoder")
+    layers = known.parse_args(words).layers
     threads = torch.get_num_threads()
     note(f"{threads} thread{'s' if threads > 1 else ''}")
     with torch.no_grad():

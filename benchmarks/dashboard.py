@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from benchmarks.browser import ECHARTS, chart, chromium, missing, served
+from benchmarks.words import parser
 
 STEPS = 25
 SENTENCE = (
@@ -109,7 +110,9 @@ def _summary(times: list[float]) -> dict[str, float]:
     }
 
 
-if __name__ == "__main__":
+def main(words: list[str] | None = None) -> None:
+    """Print the model's part and, where there is a browser, how long it takes to draw."""
+    parser(__doc__).parse_args(words)
     rows = [model_ms()]
     if why := missing():
         print(f"not measured in a browser: {why}")
@@ -117,3 +120,7 @@ if __name__ == "__main__":
         rows.append(page_ms())
     for row in rows:
         print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,6 @@ over an executor's time; its bound is dense agent FLOPs over executed ones, set-
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +41,7 @@ from benchmarks.executor_cases import (
 from benchmarks.shapes import SHAPES, Batch, decoder, encoder
 from benchmarks.tables import replaced
 from benchmarks.timing import interleaved, note, rounded, spread
+from benchmarks.words import parser
 
 RESULT = RESULTS / "executors.json"
 PART = RESULTS / "executors.part.json"
@@ -232,15 +232,13 @@ def draw(result: dict[str, Any], readme: Path = README) -> None:
 
 def main(words: list[str] | None = None) -> None:
     """Measure, write the result and what is made from it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="small, two rounds; prints only")
-    parser.add_argument("--draw", action="store_true", help="measure nothing, draw the result")
-    parser.add_argument("--resume", action="store_true", help="keep what was measured before")
-    parser.add_argument("--again", metavar="NAME", help="only what has this in its name")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda; cuda prints only")
-    options = parser.parse_args(words)
+    known = parser(__doc__)
+    known.add_argument("--quick", action="store_true", help="small, two rounds; prints only")
+    known.add_argument("--draw", action="store_true", help="measure nothing, draw the result")
+    known.add_argument("--resume", action="store_true", help="keep what was measured before")
+    known.add_argument("--again", metavar="NAME", help="only what has this in its name")
+    known.add_argument("--device", default="cpu", help="cpu or cuda; cuda prints only")
+    options = known.parse_args(words)
     if options.draw:
         draw(json.loads(RESULT.read_text("utf-8")))
         return

@@ -9,7 +9,6 @@ nothing else (``agent-economy report`` then draws scores against the clock).
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.tables import replaced
+from benchmarks.words import parser
 
 HERE = Path(__file__).parent
 CONFIG, OUT = HERE / "frontier" / "stsb.toml", Path("runs/frontier-stsb")
@@ -158,12 +158,10 @@ def main(words: list[str] | None = None) -> None:
     """Write a frontier down."""
     from agent_economy.runs.files import write_atomic
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="of `agent-economy train --frontier`")
-    parser.add_argument("--time", action="store_true", help="time its models and do nothing else")
-    options = parser.parse_args(words)
+    known = parser(__doc__)
+    known.add_argument("folder", type=Path, help="of `agent-economy train --frontier`")
+    known.add_argument("--time", action="store_true", help="time its models and do nothing else")
+    options = known.parse_args(words)
     if options.time:
         print(f"{time_models(options.folder)} models timed")
         return

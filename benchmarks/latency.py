@@ -13,7 +13,6 @@ cache folder, for budgets in milliseconds.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from agent_economy.mechanisms.uniform_price import UniformPrice
 from benchmarks.clearing import RESULTS
 from benchmarks.markets import Order, clearer
 from benchmarks.timing import interleaved, note, rounded, spread
+from benchmarks.words import parser
 
 RESULT = RESULTS / "latency.json"
 BLOCK_SIZE = 128
@@ -214,15 +214,13 @@ def _shape_of(model: str, block_size: int) -> dict[str, LayerShape]:
 
 def main(words: list[str] | None = None) -> None:
     """Measure, write the result, print what was fitted."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="two sizes, two rounds; prints only")
-    parser.add_argument("--model", help="alias, folder or hub id, instead of the known shapes")
-    parser.add_argument("--block-size", type=int, default=BLOCK_SIZE, help="neurons of a block")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--out", type=Path, help="another file to keep the table in")
-    options = parser.parse_args(words)
+    known = parser(__doc__)
+    known.add_argument("--quick", action="store_true", help="two sizes, two rounds; prints only")
+    known.add_argument("--model", help="alias, folder or hub id, instead of the known shapes")
+    known.add_argument("--block-size", type=int, default=BLOCK_SIZE, help="neurons of a block")
+    known.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    known.add_argument("--out", type=Path, help="another file to keep the table in")
+    options = known.parse_args(words)
     shapes = _shape_of(options.model, options.block_size) if options.model else SHAPES
     found = measured(shapes, quick=options.quick, device=options.device)
     if not options.quick or options.out:

@@ -27,6 +27,7 @@ from agent_economy.costs.tariff import layer_tariff
 from agent_economy.executors.hooks import gate_blocks, gate_heads, hooked
 from agent_economy.executors.masked import token_mask
 from agent_economy.rivals.magnitude_mask import squared_norms
+from benchmarks.words import parser
 
 
 class Check(NamedTuple):
@@ -175,12 +176,13 @@ def _their_macs(model: nn.Module, batch: dict[str, Tensor]) -> int:
     return total
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """MiniLM with a new head: half of the heads and 60 % of the neurons leave."""
     import transformers
 
     from agent_economy.training.classifier import load_encoder
 
+    parser(__doc__).parse_args(words)
     torch.manual_seed(0)
     encoder = load_encoder("minilm").model
     config = copy.deepcopy(encoder.config)

@@ -22,6 +22,7 @@ from agent_economy.tasks.utility import EmbeddingFidelity
 from agent_economy.zoo import load
 from benchmarks.clearing import RESULTS
 from benchmarks.timing import interleaved, median_ratio
+from benchmarks.words import parser
 
 MECHANISMS = ("uniform_price", "greedy_density", "posted_price", "token_top_k", "uniform")
 
@@ -75,10 +76,11 @@ def measure(rounds: int = 15) -> list[dict[str, Any]]:
     return table
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure and write ``benchmarks/results/overhead.json``."""
     from agent_economy.runs.manifest import environment, now
 
+    parser(__doc__).parse_args(words)
     result = {
         "command": "python -m benchmarks.overhead",
         "date": now(),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from agent_economy.zoo import load
 from benchmarks.clearing import RESULTS
 from benchmarks.row import Row
 from benchmarks.timing import interleaved, rounded
+from benchmarks.words import parser
 from simulations.model import EconomyModel
 
 TARGET = 0.10
@@ -180,11 +180,13 @@ def _cpu_clock() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure and write ``benchmarks/results/step.json`` (``step-cpu.json``)."""
     from agent_economy.runs.manifest import environment, now
 
-    cpu = "--cpu" in sys.argv[1:]
+    known = parser(__doc__)
+    known.add_argument("--cpu", action="store_true", help="CPU time of one thread")
+    cpu = known.parse_args(words).cpu
     with _cpu_clock() if cpu else nullcontext():
         table, threads = rows(), torch.get_num_threads()
     result = {
