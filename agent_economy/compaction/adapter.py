@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from agent_economy.adapters import ADAPTERS, Adapter, Sites, adapter_for
+from agent_economy.compaction.cutting import owns_output
 from agent_economy.compaction.first_token import FirstToken
-from agent_economy.compaction.shrinking import owns_output
 from agent_economy.errors import EconomyError
 
 if TYPE_CHECKING:

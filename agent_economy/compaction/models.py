@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from agent_economy.adapters import ADAPTERS
 from agent_economy.compaction.config import MODEL_TYPE, config_kind
+from agent_economy.compaction.cutting import cut
 from agent_economy.compaction.kept import Kept
 from agent_economy.errors import EconomyError
 
@@ -98,8 +99,6 @@ def load_compacted(folder: str | Path, **options: Any) -> PreTrainedModel:
 
 
 def _cut_as_configured(model: PreTrainedModel) -> None:
-    from agent_economy.compaction.shrinking import cut
-
     found = getattr(model.config, "compaction", None)
     if found is None:
         raise EconomyError(

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from agent_economy.adapters import Adapter
 from agent_economy.adapters.base import projection_weight
 from agent_economy.compaction.attention import CompactAttention
+from agent_economy.compaction.cutting import owns_output
 from agent_economy.compaction.first_token import FirstToken
 from agent_economy.compaction.kept import Kept, kept_agents
-from agent_economy.compaction.shrinking import owns_output
 from agent_economy.errors import EconomyError
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from agent_economy.adapters import Adapter
+from agent_economy.compaction.cutting import check_sliceable, owns_output
 from agent_economy.compaction.first_token import FirstToken
-from agent_economy.compaction.shrinking import check_sliceable, owns_output, shrink
+from agent_economy.compaction.shrinking import shrink
 from agent_economy.errors import EconomyError, unknown
 from agent_economy.executors.base import Executor, Gatekeeper
 from agent_economy.executors.hooks import watched
