@@ -24,6 +24,7 @@ CONFIG, OUT = HERE / "frontier" / "stsb.toml", Path("runs/frontier-stsb")
 README, RESULTS = HERE / "frontier" / "Readme.md", HERE / "results"
 PREFIX = "frontier-"
 _CELL, _MADE = ["method", "budget_fraction", "seed"], ("git_commit", "ended")
+_DIFFERENCE = ["difference", "difference_low", "difference_high"]
 _VERDICT = [
     "part",
     "rival",
@@ -94,11 +95,13 @@ def measured(folder: Path) -> dict[str, Any]:
         "versions": _distinct(each.get("versions") for each in records),
         "cells": _records(cells),
         "verdicts": _records(_verdicts(tables["verdicts"])),
+        "areas": _records(_areas(tables["hypervolume"])),
+        "attention": _records(_attention(tables["interpretability"])),
     }
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Two tables for each part that was scored: mean scores over seeds, and verdicts."""
+    """Tables for each part that was scored: scores, verdicts, areas, attention."""
     machines = sorted({f"{each['cores']} cores of an {each['cpu']}" for each in result["machines"]})
     dates = result["dates"]
     when = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "no date"
@@ -107,13 +110,16 @@ def markdown(result: dict[str, Any]) -> str:
         "over seeds.",
     ]
     for part, cells in pd.DataFrame(result["cells"]).groupby("part"):
-        verdicts = [each for each in result["verdicts"] if each["part"] == part]
-        lines += ["", f"Part: {part}.", "", *_part(cells, verdicts)]
+        verdicts, areas, attention = (
+            [each for each in result[name] if each["part"] == part]
+            for name in ("verdicts", "areas", "attention")
+        )
+        lines += ["", f"Part: {part}.", "", *_scores(cells), "", *_judged(verdicts)]
+        lines += _area_table(areas) + _attention_table(attention)
     return "\n".join(lines)
 
 
-def _part(cells: pd.DataFrame, verdicts: list[dict[str, Any]]) -> list[str]:
-    """The tables of one part of the data."""
+def _scores(cells: pd.DataFrame) -> list[str]:
     means = cells.groupby(["method", "budget_fraction"]).agg(
         score=("score", "mean"), seeds=("seed", "nunique"), flops=("flops_fraction", "mean")
     )
@@ -124,18 +130,57 @@ def _part(cells: pd.DataFrame, verdicts: list[dict[str, Any]]) -> list[str]:
     for (method, budget), row in means.sort_index(level=1, ascending=False).iterrows():
         score, flops, seeds = 100 * row["score"], row["flops"], int(row["seeds"])
         lines.append(f"| {method} | {budget:g} | {score:.1f} | {flops:.3f} | {seeds} |")
-    lines += [
-        "",
+    return lines
+
+
+def _judged(verdicts: list[dict[str, Any]]) -> list[str]:
+    lines = [
         "| rival | budget | verdict | economy less rival, points (95 %) | seeds |",
         "|---|---|---|---|---|",
     ]
     for each in verdicts:
         if each["verdict"] == "not run":
             continue
-        gap = f"{each['difference']:+.2f} ({each['low']:+.2f} to {each['high']:+.2f})"
+        gap = _gap(each["difference"], each["low"], each["high"], 2)
         where = f"{each['rival']} | {each['budget_fraction']:g}"
         lines.append(f"| {where} | {each['verdict']} | {gap} | {int(each['seeds'])} |")
     return lines
+
+
+def _area_table(areas: list[dict[str, Any]]) -> list[str]:
+    """Areas under score over budget, where both sides have several budgets; none: nothing."""
+    areas = [each for each in areas if "," in each["budgets"]]
+    if not areas:
+        return []
+    lines = ["", "| method | budgets | area under the frontier | economy's less it (95 %) |"]
+    lines.append("|---|---|---|---|")
+    for each in areas:
+        gap = "" if each["difference"] is None else _gap(*(each[key] for key in _DIFFERENCE), 3)
+        lines.append(f"| {each['method']} | {each['budgets']} | {each['value']:.3f} | {gap} |")
+    return lines
+
+
+def _attention_table(attention: list[dict[str, Any]]) -> list[str]:
+    """How much more spread attention is than the dense model's; nothing where not measured."""
+    if not attention:
+        return []
+    lines = [
+        "",
+        "| method | budget | entropy less dense's, nats (95 %) | Gini less dense's (95 %) |",
+    ]
+    lines.append("|---|---|---|---|")
+    found: dict[tuple[str, float], dict[str, str]] = {}
+    for each in attention:
+        gaps = found.setdefault((each["method"], each["budget_fraction"]), {})
+        gaps[each["measure"]] = _gap(*(each[key] for key in _DIFFERENCE), 3)
+    for (method, budget), gaps in found.items():
+        spread = f"{gaps.get('entropy_nats', '')} | {gaps.get('gini', '')}"
+        lines.append(f"| {method} | {budget:g} | {spread} |")
+    return lines
+
+
+def _gap(middle: float, low: float, high: float, digits: int) -> str:
+    return f"{middle:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
@@ -146,6 +191,17 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 def _verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return table[_VERDICT]
+
+
+def _areas(table: pd.DataFrame) -> pd.DataFrame:
+    """Over all seeds that both sides have."""
+    return table.loc[table["seed"] == -1, ["part", "method", "budgets", "value", *_DIFFERENCE]]
+
+
+def _attention(table: pd.DataFrame) -> pd.DataFrame:
+    """Over all layers, of those that are not what they are compared with."""
+    whole = table[(table["layer"] == -1) & (table["method"] != table["reference"])]
+    return whole[["part", "method", "budget_fraction", "measure", "value", *_DIFFERENCE]]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from frontiers import PARTS, make_cell
 
 from agent_economy.errors import EconomyError
+from agent_economy.training.frontier.tables import collect
 from benchmarks.frontiers import markdown, measured
 
 THEIRS = {"system": "Linux", "cpu": "ANOTHER CPU", "cores": 64, "threads": 7}
@@ -60,3 +61,22 @@ def test_a_sweep_without_a_complete_cell_says_so(tmp_path: Path) -> None:
     (tmp_path / "cells" / "market-0.25-0").mkdir(parents=True)
     with pytest.raises(EconomyError, match="none of the 1 cells"):
         measured(tmp_path)
+
+
+def test_areas_and_attention_stand_beside_the_scores(tmp_path: Path) -> None:
+    for method, budget in (("market", 0.4), ("market", 0.25), ("kwon", 0.4), ("kwon", 0.25)):
+        make_cell(tmp_path, method, budget, 0)
+    make_cell(tmp_path, "dense", 1, 0)
+    result = measured(tmp_path)
+    tables = collect(tmp_path)
+    areas = tables["hypervolume"].query("seed == -1 and part == 'development'")
+    worth = areas.set_index("method")["value"]
+    (section,) = (each for each in markdown(result).split("Part: ") if each.startswith("devel"))
+    assert f"| market | 0.4, 0.25 | {worth['market']:.3f} |  |" in section
+    assert f"| kwon | 0.4, 0.25 | {worth['kwon']:.3f} | +0." in section
+    spread = tables["interpretability"].query("layer == -1 and part == 'development'")
+    kwon = spread.query("method == 'kwon' and budget_fraction == 0.25").set_index("measure")
+    for measure in ("entropy_nats", "gini"):
+        low, high = (kwon.loc[measure, f"difference_{end}"] for end in ("low", "high"))
+        assert f"({low:+.3f} to {high:+.3f})" in section
+    assert "| dense | 1 | +" not in section  # it is what the others are compared with
