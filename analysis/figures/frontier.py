@@ -14,6 +14,8 @@ from analysis.lines import legend_below, panels
 from analysis.style import BELOW, percent, percentages
 
 SCENARIO = "frontier"
+NEAR = 3.0
+"""Points below the best score from which on a method is far behind."""
 
 
 class Frontier(Figure):
@@ -61,7 +63,9 @@ class Frontier(Figure):
 
 
 def draw_scores(data: pd.DataFrame, cost: str, says: str) -> Canvas:
-    """Scores over what they cost: one panel per part of the data, bars both ways.
+    """Scores over what they cost: a panel per part of the data, bars both ways.
+
+    Where some methods fall far behind, a second panel shows closely those that do not.
 
     Args:
         data: part, method, metric, and ``score`` and ``cost`` with their ``_low`` and ``_high``.
@@ -69,9 +73,12 @@ def draw_scores(data: pd.DataFrame, cost: str, says: str) -> Canvas:
         says: the axis.
     """
     parts = list(dict.fromkeys(data["part"]))
-    canvas, axes = panels(1, len(parts), height_in=5.0, share_y=False)
+    views = [(part, None) for part in parts]
+    views += [(part, close) for part in parts if (close := _close(data[data["part"] == part]))]
+    views.sort(key=lambda view: parts.index(view[0]))
+    canvas, axes = panels(1, len(views), height_in=5.0, share_y=False)
     styles = method_styles(data["method"])
-    for ax, part in zip(axes[0], parts, strict=True):
+    for ax, (part, close) in zip(axes[0], views, strict=True):
         rows = data[data["part"] == part]
         for method in in_order(rows["method"]):
             line = rows[rows["method"] == method].sort_values(cost)
@@ -89,13 +96,25 @@ def draw_scores(data: pd.DataFrame, cost: str, says: str) -> Canvas:
                 label=label(method),
                 **styles[method],
             )
-        ax.set_title(part)
+        ax.set_title(part if close is None else f"{part}, close up")
+        if close is not None:
+            ax.set_ylim(*close)
         ax.set_xlabel(says)
         percentages(ax.xaxis)
         ax.set_xlim(left=0)
     axes[0][0].set_ylabel(METRICS.get(data["metric"].iloc[0], data["metric"].iloc[0]))
     legend_below(canvas, axes, columns=4)
     return canvas
+
+
+def _close(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """The scores between which all points near the best one lie; None where all are near."""
+    near = rows["score"] >= rows["score"].max() - NEAR
+    if near.all() or not (near & ~rows["method"].isin(DENSE)).any():
+        return None
+    low, high = rows.loc[near, "score_low"].min(), rows.loc[near, "score_high"].max()
+    room = 0.05 * (high - low)
+    return low - room, high + room
 
 
 def _spread(row: pd.Series) -> str:

@@ -218,3 +218,18 @@ def test_scores_without_flops_are_kept() -> None:
     cell = {"method": "market", "budget_fraction": 0.4, "part": "development", "seed": 0}
     found = scores(pd.DataFrame([cell | {"measure": "score", "value": 0.5}]))
     assert found["score"].item() == 50 and np.isnan(found["flops"].item())
+
+
+def test_methods_far_behind_do_not_hide_the_others(sweep: Path) -> None:
+    figure = FIGURES.get("frontier")()
+    data = figure.data(Run(sweep))
+    one = data[data["part"] == "development"]
+    best = one["score"].max()
+    assert one["score"].min() < best - 3  # random masks
+    whole, close = figure.draw(one).axes
+    assert [ax.get_title() for ax in (whole, close)] == ["development", "development, close up"]
+    near = one[one["score"] >= best - 3]
+    low, high = close.get_ylim()
+    assert low < near["score_low"].min() and near["score_high"].max() < high
+    assert low > whole.get_ylim()[0]
+    assert len(figure.draw(near).axes) == 1
