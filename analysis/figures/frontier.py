@@ -113,7 +113,7 @@ def _close(rows: pd.DataFrame) -> tuple[float, float] | None:
     if near.all() or not (near & ~rows["method"].isin(DENSE)).any():
         return None
     low, high = rows.loc[near, "score_low"].min(), rows.loc[near, "score_high"].max()
-    room = 0.05 * (high - low)
+    room = max(0.05 * (high - low), 0.1)
     return low - room, high + room
 
 
