@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from agent_economy.errors import EconomyError
 from benchmarks.tables import replaced
 from benchmarks.words import parser
 
@@ -67,7 +68,7 @@ def measured(folder: Path) -> dict[str, Any]:
     and versions are those that the cells were trained with, not those of whoever writes this.
 
     Raises:
-        EconomyError: no cell is complete.
+        EconomyError: no cell is complete, or the folder has another name than its config.
     """
     from agent_economy.runs.reader import COMPLETE
     from agent_economy.training.frontier.cells import read_cells
@@ -84,8 +85,15 @@ def measured(folder: Path) -> dict[str, Any]:
     scored = wide[["score", "n", "flops_fraction"]].dropna(subset="score").reset_index()
     cells = scored.merge(about, on=_CELL)
     name = folder.resolve().name.removeprefix(PREFIX)
+    config = HERE / "frontier" / f"{name}.toml"
+    if not config.is_file():
+        raise EconomyError(
+            f"{folder} is named after no frontier that is kept here; call it "
+            f"{PREFIX}NAME after its benchmarks/frontier/NAME.toml"
+        )
+    place = f"-c benchmarks/frontier/{name}.toml -o runs/{PREFIX}{name}"
     return {
-        "command": f"agent-economy train --frontier -c benchmarks/frontier/{name}.toml",
+        "command": f"agent-economy train --frontier {place}",
         "name": name,
         "task": str(records[0]["task"]),
         "metric": records[0]["metric"],
@@ -148,15 +156,18 @@ def _judged(verdicts: list[dict[str, Any]]) -> list[str]:
 
 
 def _area_table(areas: list[dict[str, Any]]) -> list[str]:
-    """Areas under score over budget, where both sides have several budgets; none: nothing."""
-    areas = [each for each in areas if "," in each["budgets"]]
+    """The economy's area under score over budget less each rival's, over what both have.
+
+    Nothing where no rival has several budgets.
+    """
+    areas = [each for each in areas if "," in each["budgets"] and each["difference"] is not None]
     if not areas:
         return []
-    lines = ["", "| method | budgets | area under the frontier | economy's less it (95 %) |"]
+    lines = ["", "| rival | economy's area under the frontier less its (95 %) | budgets | note |"]
     lines.append("|---|---|---|---|")
     for each in areas:
-        gap = "" if each["difference"] is None else _gap(*(each[key] for key in _DIFFERENCE), 3)
-        lines.append(f"| {each['method']} | {each['budgets']} | {each['value']:.3f} | {gap} |")
+        gap = _gap(*(each[key] for key in _DIFFERENCE), 3)
+        lines.append(f"| {each['method']} | {gap} | {each['budgets']} | {each['note']} |")
     return lines
 
 
@@ -166,16 +177,16 @@ def _attention_table(attention: list[dict[str, Any]]) -> list[str]:
         return []
     lines = [
         "",
-        "| method | budget | entropy less dense's, nats (95 %) | Gini less dense's (95 %) |",
+        "| method | budget | entropy less dense's, nats | Gini less dense's (95 %) | seeds |",
     ]
-    lines.append("|---|---|---|---|")
-    found: dict[tuple[str, float], dict[str, str]] = {}
+    lines.append("|---|---|---|---|---|")
+    found: dict[tuple[str, float, int], dict[str, str]] = {}
     for each in attention:
-        gaps = found.setdefault((each["method"], each["budget_fraction"]), {})
+        gaps = found.setdefault((each["method"], each["budget_fraction"], int(each["seeds"])), {})
         gaps[each["measure"]] = _gap(*(each[key] for key in _DIFFERENCE), 3)
-    for (method, budget), gaps in found.items():
+    for (method, budget, seeds), gaps in found.items():
         spread = f"{gaps.get('entropy_nats', '')} | {gaps.get('gini', '')}"
-        lines.append(f"| {method} | {budget:g} | {spread} |")
+        lines.append(f"| {method} | {budget:g} | {spread} | {seeds} |")
     return lines
 
 
@@ -194,14 +205,15 @@ def _verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _areas(table: pd.DataFrame) -> pd.DataFrame:
-    """Over all seeds that both sides have."""
-    return table.loc[table["seed"] == -1, ["part", "method", "budgets", "value", *_DIFFERENCE]]
+    """Over all seeds that both sides have; ``note`` says which, and over which budgets."""
+    kept = ["part", "method", "budgets", "value", "low", "high", *_DIFFERENCE, "note"]
+    return table.loc[table["seed"] == -1, kept]
 
 
 def _attention(table: pd.DataFrame) -> pd.DataFrame:
     """Over all layers, of those that are not what they are compared with."""
     whole = table[(table["layer"] == -1) & (table["method"] != table["reference"])]
-    return whole[["part", "method", "budget_fraction", "measure", "value", *_DIFFERENCE]]
+    return whole[["part", "method", "budget_fraction", "measure", "value", *_DIFFERENCE, "seeds"]]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -224,9 +236,10 @@ def main(words: list[str] | None = None) -> None:
     result = measured(options.folder)
     table = markdown(result)
     text = json.dumps(result, indent=1) + "\n"
-    write_atomic(RESULTS / f"{PREFIX}{result['name']}.json", text)
     marks = f"<!-- {result['name']} -->", f"<!-- end of {result['name']} -->"
-    write_atomic(README, replaced(README.read_text("utf-8"), table, *marks))
+    document = replaced(README.read_text("utf-8"), table, *marks)
+    write_atomic(RESULTS / f"{PREFIX}{result['name']}.json", text)
+    write_atomic(README, document)
     print(table)
 
 

@@ -54,4 +54,3 @@ def calibrate(
         measured, ablations = read_ahead(measured, ablations)
     for policy in economy.policies:
         policy.fit(measured, ablations)
-    economy.calibrated_for = economy.market.timing

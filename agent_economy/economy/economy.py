@@ -263,6 +263,7 @@ class Economy(nn.Module):
             EconomyError: a policy learns from measured losses, and there is no utility.
         """
         calibrate(self, batches, loss, probes=probes, utility=utility, draws=draws)
+        self.calibrated_for = self.market.timing
 
     # --- saving ------------------------------------------------------------------------------
 

@@ -29,13 +29,11 @@ class ClearingHouse:
         phases: clock readings.
         temperature: softness of the gates in credits per GFLOP; None for hard 0/1 gates.
         plan_YN: agents that serve every token, instead of a market.
-        joint: whether all layers trade in one market.
         measure_optimum: whether each clearing is compared with the linear program's optimum.
 
     Attributes:
         clearings: what each layer's market decided; None where there was none yet.
         learned: what each market that was cleared will remember.
-        optimal_welfare: the linear program's, over all markets, where it is measured.
     """
 
     def __init__(
@@ -47,18 +45,17 @@ class ClearingHouse:
         *,
         temperature: float | None,
         plan_YN: Tensor | None,
-        joint: bool,
         measure_optimum: bool,
     ) -> None:
         self.mechanism, self.offer, self.course, self.phases = mechanism, offer, course, phases
         self.temperature, self.plan_YN = temperature, plan_YN
-        self.joint, self.measure_optimum = joint, measure_optimum
+        self.measure_optimum = measure_optimum
         device = offer.tariffs[0].mask_BL.device
         self.clearings: list[Clearing | None] = [None] * len(offer.tariffs)
         self.learned: dict[int, State] = {}
         #: whether the joint market kept to supply
         self._kept = torch.ones((), dtype=torch.bool, device=device)
-        self.optimal_welfare = torch.zeros((), dtype=torch.float64, device=device)
+        self._optimal_welfare = torch.zeros((), dtype=torch.float64, device=device)
 
     def clear(self, layer: int, bid_BLN: Tensor) -> None:
         """Clear a layer's own market."""
@@ -106,6 +103,10 @@ class ClearingHouse:
             gate_BNL = torch.zeros_like(goods.may_BNL) if self.offer.scarce else goods.may_BNL
         self.clearings[layer] = self._settled(goods, gate_BNL, goods.value_BNL.new_zeros(1, 1, 1))
 
+    def optimum(self) -> float | None:
+        """The linear program's welfare over all markets, in credits; None where not measured."""
+        return float(self._optimal_welfare) if self.measure_optimum else None
+
     def sound(self) -> Tensor:
         """Whether all bids were finite, and spend is within supply."""
         sound = self._kept
@@ -113,7 +114,7 @@ class ClearingHouse:
             if clearing is None:
                 continue
             sound = sound & clearing.welfare.isfinite().all()
-            if not (self.joint and self.offer.run_Y[layer]):
+            if not (self.offer.joint and self.offer.run_Y[layer]):
                 sound = sound & self._within(layer)
         return sound
 
@@ -135,7 +136,7 @@ class ClearingHouse:
         else:
             clearing, state = self.mechanism.relax(*order, temperature=self.temperature)
         self.learned[market] = state
-        if self.joint:
+        if self.offer.joint:
             self._kept = self._kept & self._keeps(clearing.spend_flops, supply_BL)
         if self.measure_optimum:
             with self.phases.clock("measuring"):
@@ -143,7 +144,7 @@ class ClearingHouse:
                 # What wallets cannot pay for is part of the loss that efficiency reports.
                 unlimited_BN = torch.full_like(limit_BN, torch.inf)
                 goods = Goods.of(bid_BLN, tariff, supply_BL, active_N, unlimited_BN, scope)
-                self.optimal_welfare += optimum(goods).welfare_M.sum()
+                self._optimal_welfare += optimum(goods).welfare_M.sum()
         return clearing
 
     def _goods(self, layer: int, bid_BLN: Tensor) -> Goods:

@@ -118,17 +118,11 @@ class Market:
         Raises:
             EconomyError: the cache is not the one that the last forward filled.
         """
+        course = self._resume(mask_BL, past)
         self.phases = Phases()
         with self.phases.clock("features"):
-            self.mask_BL, self.past = mask_BL, past
-            layers = self.population.layers
-            tariffs = layer_tariffs(self.shape, layers, mask_BL, pooled=self.reading.pooled)
-            self.course = self._resume(mask_BL, past)
-            planned, joint = self.plan_YN is not None, self.timing != "spot"
-            to_pay = self.bidding, self.mechanism, self.shape
-            asked_Y = [market_charge(*to_pay, layer) for layer in range(layers)]
-            budget, least = self.budget_fraction, self._least_dense_flops
-            self.offer = Offer(tariffs, budget, asked_Y, least, planned=planned, joint=joint)
+            self.mask_BL, self.past, self.course = mask_BL, past, course
+            self.offer, planned = self.offered(mask_BL), self.plan_YN is not None
             self.free = not (self.offer.scarce or planned or self._anybody_left_out())
             self.house = ClearingHouse(
                 self.mechanism,
@@ -137,12 +131,25 @@ class Market:
                 self.phases,
                 temperature=self.temperature,
                 plan_YN=self.plan_YN,
-                joint=joint,
                 measure_optimum=self.measure_optimum,
             )
             self.contribution_YN = torch.zeros_like(self.course.limit_YBN[:, 0])
             #: bids of the sequence so far, layer by layer
             self.bids: dict[int, Tensor] = {}
+
+    def offered(self, mask_BL: Bool[Tensor, "B L"]) -> Offer:
+        """Price lists and supply of a forward over such a batch."""
+        layers = range(self.population.layers)
+        tariffs = layer_tariffs(self.shape, len(layers), mask_BL, pooled=self.reading.pooled)
+        to_pay = self.bidding, self.mechanism, self.shape
+        return Offer(
+            tariffs,
+            self.budget_fraction,
+            [market_charge(*to_pay, layer) for layer in layers],
+            self._least_dense_flops,
+            planned=self.plan_YN is not None,
+            joint=self.timing != "spot",
+        )
 
     @property
     def needs_trace(self) -> bool:
@@ -194,6 +201,7 @@ class Market:
                     clearing = self.house.clearings[layer]
                     assert clearing is not None
                     self.bidding.tell(layer, self.offer.tariffs[layer].mask_BL, bid_BLN, clearing)
+        to_pay = self.bidding, self.house.mechanism, self.shape
         with self.phases.clock("recording"):
             receipt = Receipt(
                 tariffs=self.offer.tariffs,
@@ -201,12 +209,12 @@ class Market:
                 clearings=self.house.clearings,
                 supplies=self.offer.supplies,
                 market_flops_Y=[
-                    sum(market_flops(self.bidding, self.mechanism, self.shape, layer)) if run else 0
+                    sum(market_flops(*to_pay, layer)) if run else 0
                     for layer, run in enumerate(self.offer.run_Y)
                 ],
                 fixed=self.reading.fixed,
                 traced=self.needs_trace,
-                optimal_welfare=float(self.house.optimal_welfare) if self.measure_optimum else None,
+                optimal_welfare=self.house.optimum(),
                 flops_tariffs=tariffs_in_flops(
                     self.shape, self.population.layers, self.mask_BL, pooled=self.reading.pooled
                 ),

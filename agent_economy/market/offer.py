@@ -24,6 +24,7 @@ class Offer:
 
     Attributes:
         scarce: whether supply is less than everybody takes.
+        joint: as given.
         run_Y: the layers whose market is run.
         market_charge_Y: what bidding and clearing take per token in each layer, in the market's
             unit; 0 where no market is run.
@@ -41,7 +42,7 @@ class Offer:
         joint: bool,
     ) -> None:
         self.tariffs, self.budget_fraction = tariffs, budget_fraction
-        self.scarce = budget_fraction < 1
+        self.scarce, self.joint = budget_fraction < 1, joint
         least = int(least_dense * budget_fraction)
         payable_Y = [asked <= least for asked in asked_Y]
         if joint:

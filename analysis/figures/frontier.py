@@ -19,7 +19,7 @@ NEAR = 3.0
 
 
 class Frontier(Figure):
-    """One panel per part of the data, one line per method."""
+    """A panel per part of the data, or two, one line per method."""
 
     name = "frontier"
     title = "The frontier"
@@ -27,7 +27,8 @@ class Frontier(Figure):
         "What does a method score at the compute that it really takes? Means over seeds; bars "
         "reach from the least to the most of the seeds. FLOPs are those measured at evaluation, "
         "padding left out and the market's own included, as a share of the dense agents'. Dashed: "
-        "dense models."
+        "dense models. Close up, where there is such a panel: without points that are three or "
+        "more below the best."
     )
     needs = ("metrics", "verdicts")
     place = 10

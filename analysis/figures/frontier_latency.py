@@ -15,7 +15,7 @@ RATIO = "latency_ratio_vs_dense"
 
 
 class FrontierLatency(Figure):
-    """One panel per part of the data, one line per method."""
+    """A panel per part of the data, or two, one line per method."""
 
     name = "frontier_latency"
     title = "The frontier on a clock"
@@ -23,7 +23,8 @@ class FrontierLatency(Figure):
         "What does a method score in the time that it really takes? Means over seeds; bars reach "
         "from the least to the most of the seeds. Time is that of a whole forward on development "
         "rows, over the dense model's in the same rounds: static plans run compacted, per-token "
-        "allocations routed. Dashed: dense models."
+        "allocations routed. Dashed: dense models. Close up, where there is such a panel: without "
+        "points that are three or more below the best."
     )
     needs = ("metrics", "verdicts", "timings")
     place = 11

@@ -75,6 +75,7 @@ def _complete(folder: Path) -> list[Cell]:
 def _timed(place: Path, cell: Cell, data_dir: Path | None) -> dict[str, Any]:
     # Reading tables must not cost the import of torch.
     from agent_economy.training.clock import Runner, latency, runner
+    from agent_economy.training.evaluate import BATCH_SIZE
     from agent_economy.training.parts import load_part
     from agent_economy.training.score import founded
 
@@ -86,11 +87,12 @@ def _timed(place: Path, cell: Cell, data_dir: Path | None) -> dict[str, Any]:
         executor, fast = "dense", Runner(lambda batch: economy.model(**batch))
     else:
         fast = runner(economy, executor)
-    ms, ratio = latency(economy, fast, rows)
+    ms, ratio = latency(economy, fast, rows, batch_size=BATCH_SIZE)
     return {
         "executor": executor,
         "latency_ms_per_example": ms,
         "latency_ratio_vs_dense": ratio,
+        "batch_size": BATCH_SIZE,
         "date": now(),
         **environment(),
     }

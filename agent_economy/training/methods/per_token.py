@@ -110,12 +110,13 @@ class PerToken(Method):
         if budget >= 1:
             return
         market.budget_fraction = budget
-        market.open(torch.ones(1, bench.shortest, dtype=torch.bool, device=bench.device))
-        for layer, tariff in enumerate(market.offer.tariffs):
+        shortest_BL = torch.ones(1, bench.shortest, dtype=torch.bool, device=bench.device)
+        offer = market.offered(shortest_BL)
+        for layer, tariff in enumerate(offer.tariffs):
             cost_N = tariff.token_flops_BNL[0].amin(-1)
             fee_U = tariff.setup_flops_BU[0]
             cost_N[: tariff.fee_agents] += fee_U.repeat_interleave(tariff.group)
-            if market.offer.run_Y[layer] and market.offer.for_agents(layer).sum() >= cost_N.min():
+            if offer.run_Y[layer] and offer.for_agents(layer).sum() >= cost_N.min():
                 return
         raise bench.too_little(budget)
 

@@ -13,7 +13,8 @@ from agent_economy.training.frontier.jobs import jobs_of
 from agent_economy.training.frontier.settings import MENU, FrontierSettings
 from agent_economy.training.settings import TrainSettings
 
-COMMITTED = sorted(Path(__file__).parents[3].glob("benchmarks/frontier/*.toml"))
+COMMITTED = sorted(Path(__file__).parents[4].glob("benchmarks/frontier/*.toml"))
+assert COMMITTED
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
