@@ -9,6 +9,7 @@ from analysis.style import GREY, words
 MARKET, DENSE = "market", ("dense", "dense_on")
 _LABELS = {
     MARKET: "economy",
+    "market_many": "economy, one model for all budgets",
     "dense": "dense",
     "dense_on": "dense, trained on",
     "random": "random mask",
@@ -22,6 +23,7 @@ _LABELS = {
 }
 _STYLES = {
     MARKET: ("#0072B2", "o"),
+    "market_many": ("#08306b", "p"),
     "random": (GREY, "x"),
     "magnitude": ("#56B4E9", "v"),
     "michel": ("#CC79A7", "P"),
@@ -31,7 +33,7 @@ _STYLES = {
     "mixture_of_depths": ("black", "X"),
     "adaptive_modules": ("#8c6bb1", "<"),
 }
-_OTHERS = ("#a6761d", "#1b7837", "#7a0177", "#08519c")
+_OTHERS = ("#a6761d", "#1b7837", "#7a0177", "#525252")
 
 
 def label(method: str) -> str:
