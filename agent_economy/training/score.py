@@ -82,9 +82,9 @@ def score_folder(
 
     Returns:
         ``task, metric, score, n, flops_per_token, flops_fraction, latency_ms_per_example,
-        latency_ratio_vs_dense, batch_size, executor, budget_fraction, spend_fraction, seed`` (of
-        the training, where there was one); where agents are charged milliseconds, what they were
-        charged per example and its share of dense as well, and ``compiled`` where asked for.
+        latency_ratio_vs_dense, executor, budget_fraction, spend_fraction, seed`` (of the training,
+        where there was one); where agents are charged milliseconds, what they were charged per
+        example and its share of dense as well; ``compiled`` and ``batch_size`` where asked for.
 
     Raises:
         EconomyError: bad input, in one line; spend above the budget.
@@ -131,13 +131,13 @@ def score_folder(
         **{key: result[key] for key in keys},
         "latency_ms_per_example": round(ms, 4),
         "latency_ratio_vs_dense": round(ratio, 4),
-        "batch_size": batch_size,
         "executor": executor,
         "budget_fraction": result["budget_fraction"],
         "spend_fraction": result["spend_fraction"],
         "seed": record.get("settings", {}).get("seed", economy.config.seed),
         **{key: result[key] for key in clock if key in result},
         **({"compiled": True} if compiled else {}),
+        **({"batch_size": batch_size} if batch_size != BATCH_SIZE else {}),
     }
 
 
