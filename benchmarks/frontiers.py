@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from agent_economy.errors import EconomyError
+from agent_economy.training.frontier.statistics import ALL
 from benchmarks.tables import replaced
 from benchmarks.words import parser
 
@@ -48,7 +49,7 @@ def run(config: Path = CONFIG, out: Path = OUT) -> list[dict[str, Any]]:
 
     train_frontier(config, [], out, 1, resume=out.exists())
     time_models(out)
-    return _records(_verdicts(pd.read_parquet(out / "verdicts.parquet")))
+    return _records(pd.read_parquet(out / "verdicts.parquet")[_VERDICT])
 
 
 def time_models(folder: Path) -> int:
@@ -102,7 +103,7 @@ def measured(folder: Path) -> dict[str, Any]:
         "machines": _distinct(each.get("machine") for each in records),
         "versions": _distinct(each.get("versions") for each in records),
         "cells": _records(cells),
-        "verdicts": _records(_verdicts(tables["verdicts"])),
+        "verdicts": _records(tables["verdicts"][_VERDICT]),
         "areas": _records(_areas(tables["hypervolume"])),
         "attention": _records(_attention(tables["interpretability"])),
     }
@@ -200,19 +201,15 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
     return [json.loads(text) for text in sorted(texts)]
 
 
-def _verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    return table[_VERDICT]
-
-
 def _areas(table: pd.DataFrame) -> pd.DataFrame:
     """Over all seeds that both sides have; ``note`` says which, and over which budgets."""
     kept = ["part", "method", "budgets", "value", "low", "high", *_DIFFERENCE, "note"]
-    return table.loc[table["seed"] == -1, kept]
+    return table.loc[table["seed"] == ALL, kept]
 
 
 def _attention(table: pd.DataFrame) -> pd.DataFrame:
     """Over all layers, of those that are not what they are compared with."""
-    whole = table[(table["layer"] == -1) & (table["method"] != table["reference"])]
+    whole = table[(table["layer"] == ALL) & (table["method"] != table["reference"])]
     return whole[["part", "method", "budget_fraction", "measure", "value", *_DIFFERENCE, "seeds"]]
 
 

@@ -48,7 +48,9 @@ class Rows(NamedTuple):
         """Tokens of each row."""
         return np.array([len(row) for row in self.tokens["input_ids"]])
 
-    def batch(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[dict[str, Tensor], Tensor]:
+    def batch(
+        self, rows: np.ndarray[Any, np.dtype[np.int64]], device: torch.device | str = "cpu"
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Model inputs, padded on the right to (B, L), and labels of the chosen rows."""
         inputs = {
             name: pad_sequence([of_row[i] for i in rows], True, self.pad[name])
@@ -56,7 +58,8 @@ class Rows(NamedTuple):
         }
         lengths = torch.tensor([len(self.tokens["input_ids"][i]) for i in rows])
         inputs["attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
-        return inputs, self.labels_B[torch.from_numpy(rows)]
+        placed = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return placed, self.labels_B[torch.from_numpy(rows)].to(device)
 
 
 def row_limit(

@@ -137,9 +137,10 @@ class Bench:
         chosen = np.sort(draw.permutation(len(self.rows))[:count])
         batches = []
         for places in in_order(self.rows.lengths_B[chosen], settings.batch_size):
-            inputs, labels_B = self.rows.batch(chosen[places])
-            batch = inputs if self.metric == "perplexity" else {**inputs, "labels": labels_B}
-            batches.append({key: value.to(self.device) for key, value in batch.items()})
+            inputs, labels_B = self.rows.batch(chosen[places], self.device)
+            batches.append(
+                inputs if self.metric == "perplexity" else {**inputs, "labels": labels_B}
+            )
         return batches
 
     @contextmanager

@@ -107,10 +107,7 @@ def latency(
     batches = in_order(rows.lengths_B, batch_size)
     places = np.linspace(0, len(batches) - 1, min(TIMED, len(batches))).round().astype(int)
     device = next(economy.model.parameters()).device
-    taken = [
-        {key: value.to(device) for key, value in rows.batch(batches[place])[0].items()}
-        for place in places
-    ]
+    taken = [rows.batch(batches[place], device)[0] for place in places]
     count = sum(len(batch["input_ids"]) for batch in taken)
     own, ratios = [], []
     # A compacted model is compared with its whole architecture, whose weights do not matter here.

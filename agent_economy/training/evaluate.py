@@ -82,7 +82,7 @@ def evaluate(
         economy.model.set_attn_implementation("eager")
     try:
         for chosen in in_order(rows.lengths_B, BATCH_SIZE):
-            inputs = {key: value.to(device) for key, value in rows.batch(chosen)[0].items()}
+            inputs, _ = rows.batch(chosen, device)
             output = economy(**inputs, **ask)
             receipt = output.receipt
             found_B = _guess(output, inputs, data)

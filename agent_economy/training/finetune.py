@@ -161,7 +161,7 @@ def _train(
             torch.manual_seed(seed_for(settings.seed, "finetune", "dropout", step))
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * warmth(step, steps)
-            loss = _step(model, optimiser, *_placed(rows.batch(batches[place]), model.device))
+            loss = _step(model, optimiser, *rows.batch(batches[place], model.device))
             if not math.isfinite(loss):
                 kept = "nothing was saved"
                 if folder.saved() is not None:
@@ -177,14 +177,6 @@ def _train(
                 folder.save(_checkpoint(model, optimiser, loss_E, step + 1))
                 last_saved = time.monotonic()
     return [float(mean) for mean in loss_E / len(rows)]
-
-
-def _placed(
-    batch: tuple[dict[str, Tensor], Tensor], device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
-    """A batch where the model is."""
-    inputs, labels_B = batch
-    return {name: tensor.to(device) for name, tensor in inputs.items()}, labels_B.to(device)
 
 
 def _step(
@@ -249,7 +241,7 @@ def _measure(
     model.eval()
     guess = np.zeros(len(rows))
     for chosen in in_order(rows.lengths_B, 64):
-        inputs, _ = _placed(rows.batch(chosen), model.device)
+        inputs, _ = rows.batch(chosen, model.device)
         logits = model(**inputs).logits.cpu()
         if not torch.isfinite(logits).all():  # the last step of all may have been the bad one
             raise _diverged(settings, "the trained model's outputs are not numbers")

@@ -121,9 +121,7 @@ def make_step(
     """
     settings, rows = student.bench.settings, student.bench.rows
     device = accelerator.device
-    inputs, labels_B = rows.batch(chosen)
-    inputs = {key: value.to(device) for key, value in inputs.items()}
-    labels_B = labels_B.to(device)
+    inputs, labels_B = rows.batch(chosen, device)
     with accelerator.autocast(), entries(student.layers, layers) as hidden:
         output, spend = student.run(inputs)
     language = student.bench.metric == "perplexity"

@@ -289,7 +289,7 @@ def clear_at(
         chosen = np.random.default_rng(0).permutation(len(own))[:POSTING_ROWS]
         device = economy.population.device
         batches = [
-            {key: value.to(device) for key, value in own.batch(chosen[places])[0].items()}
+            own.batch(chosen[places], device)[0]
             for places in in_order(own.lengths_B[chosen], BATCH_SIZE)
         ]
         post_price(economy, batches, budget * 0.996)

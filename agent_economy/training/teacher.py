@@ -55,7 +55,7 @@ class Teacher:
         try:
             with torch.no_grad(), entries(layer_modules(adapter, model), layers) as seen:
                 for chosen in in_order(rows.lengths_B, batch_size):
-                    inputs = {k: v.to(device) for k, v in rows.batch(chosen)[0].items()}
+                    inputs, _ = rows.batch(chosen, device)
                     logits = model(**inputs).logits
                     logits_BC = logits.float().cpu() if predictions else torch.zeros(len(chosen), 1)
                     lengths = inputs["attention_mask"].sum(1).tolist()

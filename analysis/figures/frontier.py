@@ -74,9 +74,10 @@ def draw_scores(data: pd.DataFrame, cost: str, says: str) -> Canvas:
         says: the axis.
     """
     parts = list(dict.fromkeys(data["part"]))
-    views = [(part, None) for part in parts]
-    views += [(part, close) for part in parts if (close := _close(data[data["part"] == part]))]
-    views.sort(key=lambda view: parts.index(view[0]))
+    views: list[tuple[str, tuple[float, float] | None]] = []
+    for part in parts:
+        close = _close(data[data["part"] == part])
+        views += [(part, None)] if close is None else [(part, None), (part, close)]
     canvas, axes = panels(1, len(views), height_in=5.0, share_y=False)
     styles = method_styles(data["method"])
     for ax, (part, close) in zip(axes[0], views, strict=True):
